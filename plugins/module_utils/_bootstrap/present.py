@@ -1,0 +1,227 @@
+# Copyright (c) 2026, Latchkey contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+# Private to this collection: it may change or go at any time.
+
+"""state=present: the connector, its privileges on the databases, and a visit to each of them."""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import dataclass, replace
+
+from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap import connector as connectors
+from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.databases import choose, obstacle
+from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.report import (
+    Report,
+    Visit,
+    achieved_lines,
+    planned_lines,
+)
+from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.visit import (
+    Job,
+    planned_statements,
+    visit_all,
+)
+from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import catalog
+from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.sql import Statement
+from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.apply import apply
+from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.inspect import (
+    Question,
+    read_database_gaps,
+    read_known,
+)
+from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.plan import make_plan
+from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.reconcile import reconcile
+from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.values import (
+    Batch,
+    Entitlement,
+    Gap,
+    Kind,
+    ObjectName,
+    Plan,
+    Step,
+    Uncovered,
+    Verb,
+)
+
+if t.TYPE_CHECKING:
+    from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.options import Options
+    from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.catalog import Database, Server
+    from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.platforms import Platform
+    from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.routes import RoleGraph
+    from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.session import Session
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatabaseLevel:
+    """What was done to the databases themselves, from the maintenance database."""
+
+    statements: tuple[Statement, ...] = ()
+    uncovered: tuple[Uncovered, ...] = ()
+    lines: tuple[str, ...] = ()
+
+    def of(self, database: str) -> tuple[Uncovered, ...]:
+        """The part of one database."""
+        found = []
+        for entry in self.uncovered:
+            named = [step for step in entry.steps if any(name.name == database for name in step.objects)]
+            steps = tuple(
+                replace(step, objects=(ObjectName(None, database),)) for step in named if isinstance(step, Step)
+            )
+            if steps:
+                found.append(replace(entry, steps=steps))
+        return tuple(found)
+
+
+def provide(
+    session: Session, options: Options, *, server: Server, graph: RoleGraph, platform: Platform, check: bool
+) -> Report:
+    chosen = choose(catalog.read_databases(session), options, where=session.where)
+    connector = connectors.ensure(session, options, graph, check=check)
+    if connector.statements and not check:
+        graph = catalog.read_graph(session, server=server, platform=platform)
+    job = Job(
+        options=options,
+        graph=graph,
+        check=check,
+        question=Question(
+            entitlement=_entitlement(options, platform),
+            scope=options.scope,
+            known=read_known(session),
+            platform=platform,
+            grantee=_oid(graph, _grantee(options, platform)),
+        ),
+    )
+    visits, statements = _reach(session, job, chosen)
+    if not check:
+        seen = {database.name for database in chosen}
+        now = choose(catalog.read_databases(session), options, where=session.where)
+        more, further = _reach(session, job, tuple(database for database in now if database.name not in seen))
+        visits = _without_dropped(visits, {database.name for database in now}) + more
+        statements += further
+    return Report(
+        server=server,
+        platform=platform,
+        where=session.where,
+        connector=connector,
+        visits=tuple(sorted(visits, key=lambda visit: visit.database)),
+        statements=(*connector.statements, *statements),
+    )
+
+
+def _grantee(options: Options, platform: Platform) -> str:
+    return platform.admin_group if options.grant_to_group and platform.admin_group else options.connector
+
+
+def _entitlement(options: Options, platform: Platform) -> Entitlement:
+    """Everything on every kind, so that the connector can pass any part of it on."""
+    return Entitlement(grantee=_grantee(options, platform), privileges=dict.fromkeys(Kind), grant_option=True)
+
+
+def _oid(graph: RoleGraph, role: str) -> int | None:
+    return graph.roles[role].oid if role in graph.roles else None
+
+
+def _reach(session: Session, job: Job, chosen: tuple[Database, ...]) -> tuple[tuple[Visit, ...], tuple[Statement, ...]]:
+    """Give what is missing on the databases themselves, then visit those that can be entered."""
+    platform = job.question.platform
+    ours = [database.name for database in chosen if database.valid and database.name not in platform.databases]
+    level = _give_on_databases(session, job, ours)
+    opened = DatabaseLevel() if job.check else _open_databases(session, job, chosen)
+    may_enter = {database.name for database in catalog.read_databases(session) if database.may_connect}
+    closed = [
+        _closed(database, job) for database in chosen if obstacle(database, platform) or database.name not in may_enter
+    ]
+    shut = {visit.database for visit in closed}
+    visits = visit_all(job, [database.name for database in chosen if database.name not in shut])
+    joined = tuple(_joined(_joined(visit, level), opened) for visit in (*closed, *visits))
+    return joined, (*level.statements, *opened.statements)
+
+
+def _closed(database: Database, job: Job) -> Visit:
+    reason = obstacle(database, job.question.platform)
+    if reason is not None:
+        return Visit(database=database.name, reachable=False, reason=reason, expected=True)
+    reason = f"login {job.graph.me} has no CONNECT privilege on it"
+    if job.check:
+        reason += " yet; a run would give it if the connector can"
+    return Visit(database=database.name, reachable=False, reason=reason)
+
+
+def _give_on_databases(session: Session, job: Job, databases: list[str]) -> DatabaseLevel:
+    def plan(gaps: tuple[Gap, ...]) -> Plan:
+        return make_plan(
+            gaps,
+            (),
+            entitlement=job.question.entitlement,
+            known=job.question.known,
+            graph=job.graph,
+            database_owner="",
+        )
+
+    outcome = reconcile(
+        session,
+        look=lambda: read_database_gaps(session, job.question, databases=databases),
+        plan=plan,
+        graph=job.graph,
+        check=job.check,
+    )
+    statements = planned_statements(outcome.planned, graph=job.graph) if job.check else outcome.statements
+    lines = planned_lines(outcome.planned) if job.check else achieved_lines(outcome.planned, outcome.uncovered)
+    return DatabaseLevel(
+        statements=tuple(map(Statement.plain, statements)),
+        uncovered=outcome.uncovered,
+        lines=lines,
+    )
+
+
+def _open_databases(session: Session, job: Job, chosen: tuple[Database, ...]) -> DatabaseLevel:
+    """Let the administrator into databases that PUBLIC may not enter.
+
+    The grantee passes its own CONNECT on, so the ACL records that it was given by it, and it goes when the grantee's
+    privilege goes.
+    """
+    wanted = {database.name for database in chosen if not obstacle(database, job.question.platform)}
+    closed = [d.name for d in catalog.read_databases(session) if d.name in wanted and not d.may_connect]
+    grantee = job.question.entitlement.grantee
+    route = job.graph.route(grantee)
+    if not closed or route is None:
+        return DatabaseLevel()
+    step = Step(
+        verb=Verb.GRANT,
+        grantee=job.graph.me,
+        kind=Kind.DATABASE,
+        privileges=("CONNECT",),
+        every_privilege=False,
+        objects=tuple(ObjectName(None, name) for name in closed),
+        grant_option=False,
+    )
+    batch = Batch(owner=grantee, steps=(step,), route=route)
+    applied = apply(session, [batch], graph=job.graph)
+    return DatabaseLevel(
+        statements=tuple(map(Statement.plain, applied.statements)),
+        lines=achieved_lines(Plan(batches=(batch,)), applied.refused),
+    )
+
+
+def _joined(visit: Visit, level: DatabaseLevel) -> Visit:
+    mark = f"{Kind.DATABASE.value} {visit.database}: "
+    lines = tuple(line for line in level.lines if line.startswith(mark))
+    return replace(
+        visit,
+        uncovered=(*level.of(visit.database), *visit.uncovered),
+        gained=(*lines, *visit.gained),
+        changed=visit.changed or bool(lines),
+    )
+
+
+def _without_dropped(visits: tuple[Visit, ...], existing: set[str]) -> tuple[Visit, ...]:
+    """A database that is gone was not refused to us."""
+    return tuple(
+        visit
+        if visit.database in existing
+        else Visit(database=visit.database, reachable=False, reason="it was dropped during the run", expected=True)
+        for visit in visits
+    )

@@ -1,0 +1,187 @@
+# Copyright (c) 2026, Latchkey contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+# Private to this collection: it may change or go at any time.
+
+"""What a run found and did, as values, and as what Ansible returns."""
+
+from __future__ import annotations
+
+import collections.abc as c
+import typing as t
+from dataclasses import dataclass
+
+from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.statements import compose
+from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.values import (
+    AnyStep,
+    Cause,
+    DefaultStep,
+    Plan,
+    Uncovered,
+)
+
+if t.TYPE_CHECKING:
+    from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.connector import ConnectorReport
+    from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.catalog import Server
+    from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.platforms import Platform
+    from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.sql import Statement
+
+
+@dataclass(frozen=True, kw_only=True)
+class Visit:
+    """One database of the server: what was found there and what was done.
+
+    ``expected``: that it was not reached is nobody's fault and no run can change it.
+    """
+
+    database: str
+    reachable: bool = True
+    reason: str | None = None
+    expected: bool = False
+    objects: int = 0
+    covered: int = 0
+    changed: bool = False
+    uncovered: tuple[Uncovered, ...] = ()
+    statements: tuple[Statement, ...] = ()
+    lost: tuple[str, ...] = ()
+    gained: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    server: Server
+    platform: Platform
+    where: str
+    connector: ConnectorReport
+    visits: tuple[Visit, ...]
+    # What was done in the maintenance database: the connector's role and the databases themselves.
+    statements: tuple[Statement, ...] = ()
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.connector.statements) or any(visit.changed for visit in self.visits)
+
+    @property
+    def unreached(self) -> tuple[str, ...]:
+        """Databases that another run might reach."""
+        missed = (visit for visit in self.visits if not visit.reachable and not visit.expected)
+        return tuple(f"database {visit.database}: {visit.reason}" for visit in missed)
+
+    @property
+    def blemishes(self) -> tuple[str, ...]:
+        """What keeps the coverage from being whole and could be otherwise, a line each."""
+        lines = [
+            f"{entry.owner} in {visit.database}: {entry.reason}"
+            for visit in self.visits
+            for entry in visit.uncovered
+            if entry.cause is not Cause.PLATFORM
+        ]
+        lines += self.unreached
+        membership = self.connector.membership
+        if membership is not None and membership.reason:
+            lines.append(f"membership in {membership.role}: {membership.reason}")
+        return tuple(lines)
+
+    def values(self) -> dict[str, t.Any]:
+        objects = sum(visit.objects for visit in self.visits)
+        covered = sum(visit.covered for visit in self.visits)
+        return {
+            "server": {
+                "host": self.where,
+                "version": self.server.version_text,
+                "platform": self.platform.name,
+                "login": self.server.user,
+            },
+            "connector": _connector(self.connector),
+            "databases": [_database(visit) for visit in self.visits],
+            "coverage": {"objects": objects, "covered": covered, "ratio": _ratio(covered, objects)},
+            "uncovered": [_uncovered(visit.database, entry) for visit in self.visits for entry in visit.uncovered],
+            "statements": [
+                *({"database": None, "sql": str(statement)} for statement in self.statements),
+                *(
+                    {"database": visit.database, "sql": str(statement)}
+                    for visit in self.visits
+                    for statement in visit.statements
+                ),
+            ],
+        }
+
+    def diff(self) -> dict[str, str]:
+        return {
+            "before_header": f"privileges of {self.connector.name} on {self.where}",
+            "after_header": f"privileges of {self.connector.name} on {self.where}",
+            "before": _lines(f"{visit.database}: {line}" for visit in self.visits for line in visit.lost),
+            "after": _lines(f"{visit.database}: {line}" for visit in self.visits for line in visit.gained),
+        }
+
+
+def step_lines(steps: c.Iterable[AnyStep]) -> tuple[str, ...]:
+    """A line for each object, or kind of default privileges, with the privileges that the steps are about."""
+    lines: list[str] = []
+    for step in steps:
+        if isinstance(step, DefaultStep):
+            place = f" in {step.item.schema}" if step.item.schema else ""
+            lines.append(
+                f"DEFAULT {step.item.kind.plural} of {step.item.creator}{place}: {', '.join(step.item.privileges)}"
+            )
+            continue
+        lines += [f"{step.kind.value} {name}: {', '.join(step.privileges)}" for name in step.objects]
+    return tuple(lines)
+
+
+def planned_lines(plan: Plan) -> tuple[str, ...]:
+    return tuple(line for batch in plan.batches if batch.route.proven for line in step_lines(batch.steps))
+
+
+def achieved_lines(plan: Plan, uncovered: c.Iterable[Uncovered]) -> tuple[str, ...]:
+    """What was planned less what stayed uncovered."""
+    left = set(step_lines(step for entry in uncovered for step in entry.steps))
+    return tuple(line for batch in plan.batches for line in step_lines(batch.steps) if line not in left)
+
+
+def _lines(lines: c.Iterable[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _ratio(covered: int, objects: int) -> float:
+    return round(covered / objects, 4) if objects else 1.0
+
+
+def _connector(report: ConnectorReport) -> dict[str, t.Any]:
+    membership = report.membership
+    return {
+        "name": report.name,
+        "created": report.created,
+        "membership": None
+        if membership is None
+        else {
+            "role": membership.role,
+            "granted": membership.granted,
+            "reason": membership.reason,
+            "sql": membership.sql,
+        },
+    }
+
+
+def _database(visit: Visit) -> dict[str, t.Any]:
+    return {
+        "name": visit.database,
+        "reachable": visit.reachable,
+        "reason": visit.reason,
+        "objects": visit.objects,
+        "covered": visit.covered,
+    }
+
+
+def _uncovered(database: str, entry: Uncovered) -> dict[str, t.Any]:
+    return {
+        "database": database,
+        "owner": entry.owner,
+        "objects": entry.objects,
+        "default_privileges": sum(isinstance(step, DefaultStep) for step in entry.steps),
+        "cause": entry.cause.value,
+        "sqlstate": entry.sqlstate,
+        "reason": entry.reason,
+        "sql": [compose(step).as_string(None) + ";" for step in entry.steps],
+    }

@@ -1,0 +1,82 @@
+# Copyright (c) 2026, Latchkey contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+# Private to this collection: it may change or go at any time.
+
+"""Behind `pg_apono_bootstrap`: one server, from its options to its report."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap import absent, present
+from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap import options as parsing
+from ansible_collections.latchkey.postgres.plugins.module_utils._door import Context, Door, Params, Result
+from ansible_collections.latchkey.postgres.plugins.module_utils._errors import DatabaseRefused
+from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import catalog
+from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import session as sessions
+from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.lock import only_run
+
+if t.TYPE_CHECKING:
+    from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.options import Options
+    from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.report import Report
+    from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.catalog import Server
+    from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.routes import RoleGraph
+    from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.session import Session
+
+
+def bootstrap(params: Params, context: Context) -> Result:
+    options = parsing.parse(params)
+    with sessions.connect(options.login, read_only=context.check) as session:
+        if context.check:
+            return _result(_work(session, options, remove=params["state"] == "absent", check=True), options, context)
+        sessions.require_primary(session)
+        with only_run(session):
+            return _result(_work(session, options, remove=params["state"] == "absent", check=False), options, context)
+
+
+def _work(session: Session, options: Options, *, remove: bool, check: bool) -> Report:
+    server = catalog.read_server(session)
+    graph = catalog.read_graph(session, server=server, platform=options.platform)
+    _require_rights(session, options, server, graph)
+    act = absent.remove if remove else present.provide
+    return act(session, options, server=server, graph=graph, platform=graph.platform, check=check)
+
+
+def _require_rights(session: Session, options: Options, server: Server, graph: RoleGraph) -> None:
+    """Say before anything is changed what this login can't do."""
+    platform = graph.platform
+    if platform.admin_group is not None and platform.admin_group not in graph.roles:
+        raise DatabaseRefused(
+            f"platform: {platform.name} was given, but the server has no role {platform.admin_group}",
+            where=session.where,
+            next_step="Set platform to auto or postgres",
+        )
+    if options.grant_to_group and platform.admin_group is None:
+        raise DatabaseRefused(
+            "grant_to: this server has no platform_group", where=session.where, next_step="Set grant_to to connector"
+        )
+    if not (server.create_role or server.superuser):
+        raise DatabaseRefused(
+            f"login {server.user} has no CREATEROLE and can't make a connector",
+            where=session.where,
+            next_step="Give the server's administrator in login_user",
+        )
+
+
+def _result(report: Report, options: Options, context: Context) -> Result:
+    blemishes = report.blemishes
+    failure = None
+    if options.fail_on_uncovered and blemishes:
+        failure = f"{report.where}: not everything is covered: {'; '.join(blemishes)}. Look at uncovered for the SQL"
+    return Result(
+        changed=report.changed,
+        values=report.values(),
+        diff=report.diff() if context.diff else None,
+        warnings=tuple(f"{report.where}: {line}" for line in report.unreached),
+        failure=failure,
+    )
+
+
+BOOTSTRAP = Door(arguments=parsing.ARGUMENTS, run=bootstrap)

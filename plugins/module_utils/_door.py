@@ -1,0 +1,141 @@
+# Copyright (c) 2026, Latchkey contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+# Private to this collection: it may change or go at any time.
+
+"""The door between Ansible and a function of this collection.
+
+A function takes checked options and a `Context` and returns a `Result`; it knows nothing of Ansible. It is reached by
+two doors that give the same result: the module (a process of its own) and the action (inside the Ansible worker).
+"""
+
+from __future__ import annotations
+
+import collections.abc as c
+import typing as t
+from dataclasses import dataclass, field
+
+from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_required_lib
+
+from ansible_collections.latchkey.postgres.plugins.module_utils._deps import PSYCOPG_TRACEBACK, psycopg
+from ansible_collections.latchkey.postgres.plugins.module_utils._errors import DatabaseRefused, LatchkeyError
+from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.session import SSL_MODES, Login
+
+LIBRARY = "psycopg"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """How Ansible runs the task."""
+
+    check: bool = False
+    diff: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a function has to say; ``failure`` is one line, and the rest is returned with it."""
+
+    changed: bool
+    values: c.Mapping[str, t.Any] = field(default_factory=dict)
+    diff: c.Mapping[str, str] | None = None
+    warnings: tuple[str, ...] = ()
+    failure: str | None = None
+
+
+Params = c.Mapping[str, t.Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Door:
+    """One plugin: its options, the rules between them, and the function behind it."""
+
+    arguments: c.Mapping[str, t.Any]
+    run: c.Callable[[Params, Context], Result]
+    rules: c.Mapping[str, t.Any] = field(default_factory=dict)
+
+    def answer(self, params: Params, context: Context) -> dict[str, t.Any]:
+        """The result as Ansible wants it. Only what the server calls the primary message of an error is shown:
+        its other parts can quote a statement, and so a password.
+        """
+        if PSYCOPG_TRACEBACK:
+            return {"failed": True, "msg": missing_required_lib(LIBRARY), "exception": PSYCOPG_TRACEBACK}
+        try:
+            result = self.run(params, context)
+        except LatchkeyError as error:
+            return _failure(error)
+        except psycopg.Error as error:
+            primary = error.diag.message_primary or "the connection was lost"
+            said = f"{primary} (SQLSTATE {error.sqlstate})" if error.sqlstate else primary
+            return _failure(DatabaseRefused(said, where=f"{params['login_host']}:{params['login_port']}"))
+        return _as_dict(result)
+
+
+def _failure(error: LatchkeyError) -> dict[str, t.Any]:
+    return {"failed": True, "changed": False, "msg": str(error), "error_kind": error.kind}
+
+
+def _as_dict(result: Result) -> dict[str, t.Any]:
+    said: dict[str, t.Any] = {"changed": result.changed, **result.values}
+    if result.diff is not None:
+        said["diff"] = dict(result.diff)
+    if result.warnings:
+        said["warnings"] = list(result.warnings)
+    if result.failure is not None:
+        said.update(failed=True, msg=result.failure, error_kind=DatabaseRefused.kind)
+    return said
+
+
+def run_module(door: Door) -> t.NoReturn:
+    """The module door."""
+    module = AnsibleModule(argument_spec=dict(door.arguments), supports_check_mode=True, **door.rules)
+    module.no_log_values.update(hidden(module.params))
+    said = door.answer(module.params, Context(check=module.check_mode, diff=module._diff))  # noqa: SLF001
+    for warning in said.pop("warnings", ()):
+        module.warn(warning)
+    if said.pop("failed", False):
+        module.fail_json(**said)
+    module.exit_json(**said)
+
+
+def hidden(params: Params) -> set[str]:
+    """Secrets inside options that as a whole are none."""
+    secrets = ("password", "passfile", "sslpassword")
+    return {str(value) for key, value in params["connect_params"].items() if key in secrets}
+
+
+def _option(kind: str, variable: str | None = None, **more: t.Any) -> dict[str, t.Any]:
+    return {"type": kind, **({"fallback": (env_fallback, [variable])} if variable else {}), **more}
+
+
+LOGIN_ARGUMENTS: c.Mapping[str, t.Any] = {
+    "login_host": _option("str", "PGHOST", required=True),
+    "login_port": _option("int", "PGPORT", default=5432),
+    "login_user": _option("str", "PGUSER", required=True),
+    "login_password": _option("str", "PGPASSWORD", no_log=True),
+    "login_db": _option("str", "PGDATABASE", default="postgres"),
+    "ssl_mode": _option("str", "PGSSLMODE", default="verify-full", choices=list(SSL_MODES)),
+    "ca_cert": _option("path", "PGSSLROOTCERT", aliases=["ssl_rootcert"]),
+    "ssl_cert": _option("path", "PGSSLCERT"),
+    "ssl_key": _option("path", "PGSSLKEY"),
+    "connect_params": _option("dict", default={}),
+    "connect_timeout": _option("int", "PGCONNECT_TIMEOUT", default=10),
+    "direct": _option("str", default="auto", choices=["auto", "never"]),
+}
+
+
+def login_of(params: Params) -> Login:
+    return Login(
+        host=params["login_host"],
+        port=params["login_port"],
+        user=params["login_user"],
+        password=params["login_password"],
+        database=params["login_db"],
+        ssl_mode=params["ssl_mode"],
+        ca_cert=params["ca_cert"],
+        ssl_cert=params["ssl_cert"],
+        ssl_key=params["ssl_key"],
+        connect_params=params["connect_params"],
+        connect_timeout=params["connect_timeout"],
+    )

@@ -1,0 +1,48 @@
+# Copyright (c) 2026, Latchkey contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+# Private to this collection: it may change or go at any time.
+
+"""What can go wrong, in the classes that a user can act on.
+
+LatchkeyError
+  InvalidOption       an option is wrong: nothing was sent to any server
+  ServerUnreachable   no session with the server: address, TLS, login, limits
+  DatabaseRefused     the server is there and will not: rights, state, locks
+"""
+
+from __future__ import annotations
+
+import typing as t
+
+
+class LatchkeyError(Exception):
+    """One line: where, what, and the next step."""
+
+    kind: t.ClassVar[str] = "error"
+
+    def __init__(self, what: str, *, where: str | None = None, next_step: str | None = None) -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.next_step = next_step
+
+    def __str__(self) -> str:
+        said = f"{self.where}: {self.what}" if self.where else self.what
+        return f"{said}. {self.next_step}" if self.next_step else said
+
+
+class InvalidOption(LatchkeyError):
+    kind = "invalid_option"
+
+
+class ServerUnreachable(LatchkeyError):
+    kind = "server_unreachable"
+
+
+class DatabaseRefused(LatchkeyError):
+    kind = "database_refused"
+
+
+__all__ = ("DatabaseRefused", "InvalidOption", "LatchkeyError", "ServerUnreachable")

@@ -1,0 +1,126 @@
+# Copyright (c) 2026, Latchkey contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+# Private to this collection: it may change or go at any time.
+
+"""What a server says of itself: one query per function."""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import dataclass
+
+from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import platforms
+from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.routes import (
+    MEMBERSHIP_OPTIONS,
+    Membership,
+    Role,
+    RoleGraph,
+)
+
+if t.TYPE_CHECKING:
+    from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.platforms import Platform
+    from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.session import Session
+
+INVALID = -2  # pg_database.datconnlimit after an interrupted DROP DATABASE
+
+MEMBERSHIPS = """
+SELECT r.rolname::text, u.rolname::text, m.admin_option, {options}
+  FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.roleid JOIN pg_roles u ON u.oid = m.member
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """The facts of one server that every step needs."""
+
+    version: int
+    version_text: str
+    user: str
+    superuser: bool
+    create_role: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Database:
+    """A row of pg_database; ``may_connect`` is for the login of the session."""
+
+    name: str
+    oid: int
+    owner: str
+    allows_connections: bool
+    valid: bool
+    may_connect: bool
+
+
+def read_server(session: Session) -> Server:
+    row = session.rows(
+        """
+        SELECT current_setting('server_version_num')::int, current_setting('server_version'),
+               rolname::text, rolsuper, rolcreaterole
+          FROM pg_roles WHERE rolname = current_user
+        """
+    )[0]
+    version, text, user, superuser, create_role = row
+    return Server(version=version, version_text=text, user=user, superuser=superuser, create_role=create_role)
+
+
+def read_graph(session: Session, *, server: Server, platform: Platform | None = None) -> RoleGraph:
+    """The roles, their memberships, and the platform if it is to be found out."""
+    options = "m.inherit_option, m.set_option" if server.version >= MEMBERSHIP_OPTIONS else "u.rolinherit, true"
+    roles = {
+        name: Role(name=name, oid=oid, superuser=superuser, create_role=create_role, login=login)
+        for name, oid, superuser, create_role, login in session.rows(
+            "SELECT rolname::text, oid, rolsuper, rolcreaterole, rolcanlogin FROM pg_roles"
+        )
+    }
+    memberships = session.rows(MEMBERSHIPS.format(options=options))
+    found = platform or platforms.detect(roles)
+    return RoleGraph(
+        me=server.user,
+        version=server.version,
+        roles=roles,
+        memberships=tuple(
+            Membership(role=role, member=member, admin=admin, inherit=inherit, set=settable)
+            for role, member, admin, inherit, settable in memberships
+        ),
+        open_engine=_has_parameter(session, found.engine_parameter),
+        platform=found,
+    )
+
+
+def _has_parameter(session: Session, name: str | None) -> bool:
+    if name is None:
+        return False
+    return bool(session.rows("SELECT current_setting(%(name)s, true) IS NOT NULL", {"name": name})[0][0])
+
+
+def read_databases(session: Session) -> tuple[Database, ...]:
+    rows = session.rows(
+        """
+        SELECT datname::text, oid, pg_get_userbyid(datdba)::text, datallowconn, datconnlimit,
+               has_database_privilege(oid, 'CONNECT')
+          FROM pg_database ORDER BY datname
+        """
+    )
+    return tuple(
+        Database(
+            name=name,
+            oid=oid,
+            owner=owner,
+            allows_connections=allows,
+            valid=limit != INVALID,
+            may_connect=may_connect,
+        )
+        for name, oid, owner, allows, limit, may_connect in rows
+    )
+
+
+def membership_rows(session: Session) -> str:
+    """All memberships of the session's login as text, to see that what was borrowed is returned."""
+    query = """
+        SELECT coalesce(string_agg(m::text, ',' ORDER BY m::text), '') FROM pg_auth_members m
+         WHERE member = (SELECT oid FROM pg_roles WHERE rolname = current_user)
+        """
+    return str(session.rows(query)[0][0])

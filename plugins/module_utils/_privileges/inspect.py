@@ -1,0 +1,221 @@
+# Copyright (c) 2026, Latchkey contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+# Private to this collection: it may change or go at any time.
+
+"""Reading what is missing, or held, from the catalog: one query per function.
+
+The comparison is made by the server: a database where nothing is missing sends a few rows, whatever its size.
+A privilege counts as held by whomever it was granted, since it can be used.
+"""
+
+from __future__ import annotations
+
+import collections.abc as c
+import typing as t
+from dataclasses import dataclass
+
+from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.values import (
+    DATABASE_OWNER,
+    SCHEMA_OBJECTS,
+    DefaultItem,
+    Entitlement,
+    Gap,
+    Kind,
+    Known,
+    ObjectName,
+    Scope,
+    Snapshot,
+)
+
+if t.TYPE_CHECKING:
+    from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.platforms import Platform
+    from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.session import Session
+
+# acldefault() spells out every privilege of a kind that this version knows, so MAINTAIN comes by itself on 17.
+KNOWN = """
+SELECT k.kind, array_agg(d.privilege_type::text)
+  FROM (VALUES ('DATABASE', 'd'::"char"), ('SCHEMA', 'n'), ('TABLE', 'r'), ('SEQUENCE', 's'), ('ROUTINE', 'f'),
+               ('TYPE', 'T')) AS k (kind, acltype),
+       LATERAL aclexplode(acldefault(k.acltype, 10)) AS d
+ WHERE d.grantee = 10
+ GROUP BY 1
+"""
+
+SCHEMAS = r"""
+SELECT n.oid, n.nspname::text, pg_get_userbyid(n.nspowner)::text,
+       ARRAY(SELECT pg_get_userbyid(a.grantee)::text FROM aclexplode(n.nspacl) AS a
+              WHERE a.privilege_type = 'CREATE' AND a.grantee <> 0)
+  FROM pg_namespace n
+ WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+"""
+
+DATABASE_CREATORS = """
+SELECT pg_get_userbyid(d.datdba)::text,
+       ARRAY(SELECT pg_get_userbyid(a.grantee)::text FROM aclexplode(d.datacl) AS a
+              WHERE a.privilege_type = 'CREATE' AND a.grantee <> 0)
+  FROM pg_database d WHERE d.datname = current_database()
+"""
+
+# Every grantable object of the given schemas with its owner and ACL.
+OBJECTS = """
+  SELECT 'SCHEMA' AS kind, s.name AS schema, NULL::text AS name, NULL::text AS arguments,
+         n.nspowner AS owner, n.nspacl AS acl, s.reserved
+    FROM scope s JOIN pg_namespace n ON n.oid = s.oid
+  UNION ALL
+  SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, s.name, c.relname::text, NULL,
+         c.relowner, c.relacl, s.reserved
+    FROM pg_class c JOIN scope s ON s.oid = c.relnamespace
+   WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+  UNION ALL
+  SELECT 'ROUTINE', s.name, p.proname::text, oidvectortypes(p.proargtypes), p.proowner, p.proacl, s.reserved
+    FROM pg_proc p JOIN scope s ON s.oid = p.pronamespace
+  UNION ALL
+  SELECT 'TYPE', s.name, y.typname::text, NULL, y.typowner, y.typacl, s.reserved
+    FROM pg_type y JOIN scope s ON s.oid = y.typnamespace
+   WHERE y.typtype IN ('e', 'd', 'r')
+      OR (y.typtype = 'c' AND EXISTS (SELECT FROM pg_class c WHERE c.oid = y.typrelid AND c.relkind = 'c'))
+"""
+DATABASES = """
+  SELECT 'DATABASE' AS kind, NULL::text AS schema, d.datname::text AS name, NULL::text AS arguments,
+         d.datdba AS owner, d.datacl AS acl, false AS reserved
+    FROM pg_database d WHERE d.datname = ANY (%(databases)s)
+"""
+
+# One row per group of objects that have kind, owner and missing privileges in common; `missing` is NULL where all
+# is held. The owner itself holds everything.
+GAPS = """
+WITH wanted AS (
+  SELECT w.kind, array_agg(w.privilege) AS privileges
+    FROM unnest(%(kinds)s::text[], %(privileges)s::text[]) AS w (kind, privilege)
+   GROUP BY 1
+),
+scope AS (
+  SELECT s.oid, s.name, s.reserved
+    FROM unnest(%(oids)s::oid[], %(names)s::text[], %(reserved)s::bool[]) AS s (oid, name, reserved)
+),
+object AS ({objects}),
+compared AS (
+  SELECT o.*, m.missing
+    FROM object o JOIN wanted w USING (kind)
+   CROSS JOIN LATERAL (
+     SELECT array_agg(p) AS missing FROM unnest(w.privileges) AS p
+      WHERE o.owner IS DISTINCT FROM %(grantee)s::oid
+        AND p <> ALL (ARRAY(SELECT a.privilege_type FROM aclexplode(o.acl) AS a
+                             WHERE a.grantee = %(grantee)s::oid AND (a.is_grantable OR NOT %(grant_option)s)))
+   ) AS m
+)
+SELECT kind, pg_get_userbyid(owner)::text,
+       reserved OR owner IN (SELECT oid FROM pg_roles WHERE rolname = ANY (%(superusers)s)),
+       missing,
+       missing IS NOT NULL AND NOT EXISTS (
+         SELECT FROM unnest(missing) AS p
+          WHERE NOT EXISTS (SELECT FROM aclexplode(acl) AS a
+                             WHERE a.privilege_type = p AND a.is_grantable AND pg_has_role(a.grantee, 'USAGE'))),
+       count(*),
+       array_agg(schema) FILTER (WHERE missing IS NOT NULL),
+       array_agg(name) FILTER (WHERE missing IS NOT NULL),
+       array_agg(arguments) FILTER (WHERE missing IS NOT NULL)
+  FROM compared
+ GROUP BY 1, 2, 3, 4, 5
+"""
+
+DEFAULTS = """
+SELECT pg_get_userbyid(d.defaclrole)::text, n.nspname::text, d.defaclobjtype::text, array_agg(a.privilege_type::text)
+  FROM pg_default_acl d LEFT JOIN pg_namespace n ON n.oid = d.defaclnamespace, aclexplode(d.defaclacl) AS a
+ WHERE a.grantee = %(grantee)s::oid AND (a.is_grantable OR NOT %(grant_option)s)
+ GROUP BY 1, 2, 3
+"""
+DEFAULT_KINDS = {"r": Kind.TABLE, "S": Kind.SEQUENCE, "f": Kind.ROUTINE, "T": Kind.TYPE, "n": Kind.SCHEMA}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What is asked of each database of a server.
+
+    ``grantee``: the role's OID, or None while there is no such role: then everything is missing.
+    """
+
+    entitlement: Entitlement
+    scope: Scope
+    known: Known
+    platform: Platform
+    grantee: int | None
+
+    def parameters(self, kinds: c.Iterable[Kind]) -> dict[str, t.Any]:
+        wanted = [(kind.value, privilege) for kind in kinds for privilege in self.entitlement.of(kind, self.known)]
+        return {
+            "kinds": [kind for kind, _privilege in wanted],
+            "privileges": [privilege for _kind, privilege in wanted],
+            "grantee": self.grantee,
+            "grant_option": self.entitlement.grant_option,
+            "superusers": list(self.platform.superusers),
+        }
+
+
+def read_known(session: Session) -> Known:
+    return {Kind(kind): tuple(sorted(privileges)) for kind, privileges in session.rows(KNOWN)}
+
+
+def read_snapshot(session: Session, question: Question) -> Snapshot:
+    """What is missing in the database of the session."""
+    with session.reading():
+        schemas = session.rows(SCHEMAS)
+        in_scope = [row for row in schemas if row[1] in question.scope or row[1] in question.platform.schemas]
+        ours = [row for row in in_scope if row[1] not in question.platform.schemas]
+        scope = {
+            "oids": [row[0] for row in in_scope],
+            "names": [row[1] for row in in_scope],
+            "reserved": [row[1] in question.platform.schemas for row in in_scope],
+        }
+        rows = session.rows(GAPS.format(objects=OBJECTS), {**question.parameters(SCHEMA_OBJECTS), **scope})
+        database_owner, database_creators = session.rows(DATABASE_CREATORS)[0]
+        defaults = read_defaults(session, question)
+    creators = {database_owner, *database_creators}
+    creators.update(owner for _kind, owner, reserved, *_rest in rows if not reserved)
+    creators.update(role for row in ours for role in (row[2], *row[3]))
+    creators.discard(DATABASE_OWNER)
+    return Snapshot(
+        objects=sum(row[5] for row in rows),
+        gaps=_gaps(rows),
+        schemas=tuple(sorted(row[1] for row in ours)),
+        creators=tuple(sorted(role for role in creators if not question.platform.owns_role(role))),
+        defaults=defaults,
+        database_owner=database_owner,
+    )
+
+
+def read_database_gaps(session: Session, question: Question, *, databases: c.Sequence[str]) -> tuple[Gap, ...]:
+    """What is missing on the databases themselves; seen from any database of the server."""
+    parameters = {**question.parameters([Kind.DATABASE]), "databases": list(databases)}
+    with session.reading():
+        rows = session.rows(GAPS.format(objects=DATABASES), {**parameters, "oids": [], "names": [], "reserved": []})
+    return _gaps(rows)
+
+
+def read_defaults(session: Session, question: Question) -> tuple[DefaultItem, ...]:
+    """The default privileges that the grantee holds, by creator, schema and kind."""
+    rows = session.rows(DEFAULTS, {"grantee": question.grantee, "grant_option": question.entitlement.grant_option})
+    return tuple(
+        DefaultItem(creator=creator, schema=schema, kind=DEFAULT_KINDS[kind], privileges=tuple(sorted(privileges)))
+        for creator, schema, kind, privileges in rows
+        if kind in DEFAULT_KINDS
+    )
+
+
+def _gaps(rows: c.Iterable[tuple[t.Any, ...]]) -> tuple[Gap, ...]:
+    gaps = [
+        Gap(
+            kind=Kind(kind),
+            owner=owner,
+            privileges=tuple(sorted(missing)),
+            passable=passable,
+            reserved=reserved,
+            objects=tuple(sorted(map(ObjectName, schemas, names, arguments), key=str)),
+        )
+        for kind, owner, reserved, missing, passable, _count, schemas, names, arguments in rows
+        if missing is not None
+    ]
+    order = list(Kind)
+    return tuple(sorted(gaps, key=lambda gap: (gap.owner, order.index(gap.kind), gap.privileges, gap.passable)))

@@ -1,0 +1,322 @@
+#!/usr/bin/python
+
+# Copyright (c) 2026, Latchkey contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pg_apono_bootstrap
+short_description: Make a connector user on a PostgreSQL server and give it every database
+version_added: 1.0.0
+description:
+  - Makes the login through which a just-in-time access service works, on Azure Database for PostgreSQL flexible server,
+    on Amazon RDS and Aurora, and on servers of your own.
+  - Gives it all privileges with grant option on every database, schema, table, view, sequence, routine and type, and on
+    those that will be created, so that it can pass any part of them on to people.
+  - Works as an administrator that is not a superuser. Privileges are given in the name of each object's owner, whose
+    role the administrator borrows inside the transaction that needs it.
+  - What nobody but an owner can give is reported with the SQL that this owner must run.
+  - A run that finds nothing to do reads only. The same is true of check mode, which therefore works on a standby too.
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+options:
+  state:
+    description:
+      - V(present) makes the connector and gives it what is missing.
+      - V(absent) takes everything back that the connector holds, in every database, and drops it. If anything stands in
+        the way, such as objects that it owns or privileges that it has passed on, the task fails, says what, and
+        changes nothing.
+    type: str
+    choices: [present, absent]
+    default: present
+  platform:
+    description:
+      - Who runs the server. It decides which databases, schemas and roles are the platform's own and are left alone.
+      - V(auto) looks for the roles C(rds_superuser) and C(azure_pg_admin).
+    type: str
+    choices: [auto, azure, postgres, rds]
+    default: auto
+  connector:
+    description:
+      - The name of the connector's role, 1 to 63 bytes.
+    type: str
+    default: apono_connector
+  connector_password:
+    description:
+      - The connector's password. Without it the role is made without one.
+    type: str
+  update_password:
+    description:
+      - V(on_create) sets the password only when the role is made.
+      - V(always) also sets it when a trial login of the connector with O(connector_password) fails.
+    type: str
+    choices: [on_create, always]
+    default: on_create
+  password_encryption:
+    description:
+      - V(client) sends a SCRAM-SHA-256 verifier made on the controller, so that the password is in no server log.
+      - V(server) sends the password itself, for servers that check its strength. It may then be written to the server's
+        log, depending on C(log_statement).
+    type: str
+    choices: [client, server]
+    default: client
+  platform_membership:
+    description:
+      - Make the connector a member of C(rds_superuser) or C(azure_pg_admin), as the vendor documents it.
+      - Where the administrator may not give it, RV(connector.membership) says so and the run goes on, unless
+        O(grant_to=platform_group) or O(fail_on_uncovered=true).
+    type: bool
+    default: true
+  grant_to:
+    description:
+      - Who holds the privileges.
+      - With V(platform_group) every administrator of the server can read and pass on everything, and O(state=absent)
+        takes from the group all that it holds with grant option.
+    type: str
+    choices: [connector, platform_group]
+    default: connector
+  databases:
+    description:
+      - Shell patterns of the databases to give. A pattern that matches none is an error.
+    type: list
+    elements: str
+    default: ['*']
+  exclude_databases:
+    description:
+      - Shell patterns of databases to leave alone. The platform's own always are.
+    type: list
+    elements: str
+    default: []
+  exclude_schemas:
+    description:
+      - Shell patterns of schemas to leave alone. The platform's own, C(information_schema) and names that begin with
+        C(pg_) always are.
+      - If any are given, default privileges are set for each of the other schemas instead of the whole database. Then a
+        new schema is covered by the next run.
+    type: list
+    elements: str
+    default: []
+  default_privileges:
+    description:
+      - Also give what will be created, by default privileges of every creator. Creators are the owners of objects, the
+        roles that the ACL of a schema or of the database gives C(CREATE), and the administrator itself.
+      - A creator can't be dropped before C(DROP OWNED BY) is run for it.
+    type: bool
+    default: true
+  template1:
+    description:
+      - Include C(template1), from which new databases are copied.
+    type: bool
+    default: true
+  fail_on_uncovered:
+    description:
+      - Fail, after everything possible is done, if anything stays uncovered that is not the platform's own.
+    type: bool
+    default: false
+  connections:
+    description:
+      - How many databases are visited at once, each over one connection.
+    type: int
+    default: 4
+extends_documentation_fragment:
+  - latchkey.postgres._attributes
+  - latchkey.postgres._login
+author:
+  - Latchkey contributors (@latchkey-collection)
+seealso:
+  - name: How the connector gets its privileges
+    description: What PostgreSQL lets an administrator do that is no superuser, by version.
+    link: https://www.postgresql.org/docs/current/role-membership.html
+"""
+
+EXAMPLES = r"""
+- name: Bootstrap a server
+  latchkey.postgres.pg_apono_bootstrap:
+    login_host: orders.abc123.eu-west-1.rds.amazonaws.com
+    login_user: postgres
+    login_password: "{{ admin_password }}"
+    ca_cert: /etc/ssl/rds/global-bundle.pem
+    connector_password: "{{ connector_password }}"
+
+- name: See what would be given, in which databases, without changing anything
+  latchkey.postgres.pg_apono_bootstrap:
+    login_host: orders.postgres.database.azure.com
+    login_user: pgadmin
+    login_password: "{{ admin_password }}"
+    databases: ["orders*"]
+    exclude_schemas: ["audit"]
+  check_mode: true
+  diff: true
+
+- name: Take the connector away again
+  latchkey.postgres.pg_apono_bootstrap:
+    login_host: orders.postgres.database.azure.com
+    login_user: pgadmin
+    login_password: "{{ admin_password }}"
+    state: absent
+"""
+
+RETURN = r"""
+server:
+  description: The server that was met.
+  returned: success
+  type: dict
+  contains:
+    host:
+      description: Its address and port.
+      type: str
+      sample: orders.postgres.database.azure.com:5432
+    version:
+      description: Its version.
+      type: str
+      sample: "16.4"
+    platform:
+      description: C(rds), C(azure) or C(postgres).
+      type: str
+      sample: azure
+    login:
+      description: The role that the task worked as.
+      type: str
+      sample: pgadmin
+connector:
+  description: The connector.
+  returned: success
+  type: dict
+  contains:
+    name:
+      description: Its role.
+      type: str
+      sample: apono_connector
+    created:
+      description: Whether this run made it, or would in check mode.
+      type: bool
+    membership:
+      description: Its membership in the platform's group of administrators; null where none was asked for.
+      type: dict
+      contains:
+        role:
+          description: The group.
+          type: str
+          sample: rds_superuser
+        granted:
+          description: Whether the connector is a member now.
+          type: bool
+        reason:
+          description: Why it is not.
+          type: str
+        sql:
+          description: The statement that would make it one.
+          type: str
+databases:
+  description: The databases that O(databases) means, in the order of their names.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: The database.
+      type: str
+      sample: orders
+    reachable:
+      description: Whether it was entered.
+      type: bool
+    reason:
+      description: Why not.
+      type: str
+      sample: it takes no connections
+    objects:
+      description: How many schemas, tables, sequences, routines and types it has in scope.
+      type: int
+    covered:
+      description: On how many of them the grantee holds all privileges with grant option now.
+      type: int
+coverage:
+  description: The sums over all databases that were entered, as read from the catalogs after the work.
+  returned: success
+  type: dict
+  contains:
+    objects:
+      description: Objects in scope.
+      type: int
+      sample: 195
+    covered:
+      description: Those covered.
+      type: int
+      sample: 193
+    ratio:
+      description: Covered by objects, to four digits; 1.0 where there are no objects.
+      type: float
+      sample: 0.9897
+uncovered:
+  description: What stays uncovered, one entry for each database, owner and reason.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    database:
+      description: The database.
+      type: str
+    owner:
+      description: The role that owns the objects, or whose default privileges are meant.
+      type: str
+    objects:
+      description: How many objects of the database.
+      type: int
+    default_privileges:
+      description: How many kinds of default privileges.
+      type: int
+    cause:
+      description:
+        - C(platform) means that it belongs to the platform and nobody can change that.
+        - C(no_way) means that the login may not act as the owner.
+        - C(refused) means that the server refused, or granted nothing.
+        - C(busy) means that another transaction held it, so that another run will do.
+        - C(unknown) means that it appeared during the run.
+      type: str
+    sqlstate:
+      description: The server's error code, if there is one.
+      type: str
+      sample: "42501"
+    reason:
+      description: Why.
+      type: str
+    sql:
+      description: The statements that the owner must run.
+      type: list
+      elements: str
+statements:
+  description: The statements that were run, or would be in check mode; passwords are hidden.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    database:
+      description: Where; null for the maintenance database.
+      type: str
+    sql:
+      description: The statement.
+      type: str
+error_kind:
+  description: The class of an error.
+  returned: failure
+  type: str
+  sample: server_unreachable
+"""
+
+from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.run import BOOTSTRAP
+from ansible_collections.latchkey.postgres.plugins.module_utils._door import run_module
+
+
+def main() -> None:
+    run_module(BOOTSTRAP)
+
+
+if __name__ == "__main__":
+    main()
