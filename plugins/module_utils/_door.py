@@ -19,10 +19,16 @@ from dataclasses import dataclass, field
 from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_required_lib
 
 from ansible_collections.latchkey.postgres.plugins.module_utils._deps import PSYCOPG_TRACEBACK, psycopg
-from ansible_collections.latchkey.postgres.plugins.module_utils._errors import DatabaseRefused, LatchkeyError
+from ansible_collections.latchkey.postgres.plugins.module_utils._errors import (
+    DatabaseRefused,
+    LatchkeyError,
+    ServerUnreachable,
+)
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.session import SSL_MODES, Login
 
 LIBRARY = "psycopg"
+# SQLSTATEs of a server that ends the session: an operator's order, a crash, a shutdown, a dropped database.
+SHUTDOWN = ("57P01", "57P02", "57P03", "57P04")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,10 +72,16 @@ class Door:
         except LatchkeyError as error:
             return _failure(error)
         except psycopg.Error as error:
-            primary = error.diag.message_primary or "the connection was lost"
-            said = f"{primary} (SQLSTATE {error.sqlstate})" if error.sqlstate else primary
-            return _failure(DatabaseRefused(said, where=f"{params['login_host']}:{params['login_port']}"))
+            return _failure(_explained(error, where=f"{params['login_host']}:{params['login_port']}"))
         return _as_dict(result)
+
+
+def _explained(error: psycopg.Error, *, where: str) -> LatchkeyError:
+    said = error.diag.message_primary
+    if said is None or (error.sqlstate or "").startswith(SHUTDOWN):
+        what = f"the connection was lost: {said}" if said else "the connection was lost"
+        return ServerUnreachable(what, where=where, next_step="Run again: it goes on where it stopped")
+    return DatabaseRefused(f"{said} (SQLSTATE {error.sqlstate})", where=where)
 
 
 def _failure(error: LatchkeyError) -> dict[str, t.Any]:

@@ -30,7 +30,8 @@ class LatchkeyError(Exception):
 
     def __str__(self) -> str:
         said = f"{self.where}: {self.what}" if self.where else self.what
-        return f"{said}. {self.next_step}" if self.next_step else said
+        line = f"{said}. {self.next_step}" if self.next_step else said
+        return " ".join(line.splitlines())  # a name may contain a line break
 
 
 class InvalidOption(LatchkeyError):

@@ -83,7 +83,7 @@ class Proxy:
     def _accept(self, listener: socket.socket) -> None:
         while True:
             try:
-                client, _ = listener.accept()
+                client = listener.accept()[0]
             except OSError:
                 return
             if self.refuse and self.was_cut.is_set():
@@ -121,7 +121,7 @@ def hold_connections(
 ) -> Iterator[list[psycopg.Connection[tuple[Any, ...]]]]:
     """Keep connections open, to use up `max_connections` or to be in somebody's way."""
     with contextlib.ExitStack() as stack:
-        yield [stack.enter_context(server.connect(user=user, dbname=dbname)) for _ in range(count)]
+        yield [stack.enter_context(server.connect(user=user, dbname=dbname)) for dummy in range(count)]
 
 
 @contextlib.contextmanager

@@ -289,7 +289,7 @@ class Server:
         home.write("pg_hba.conf", "\n".join(rules) + "\n")
 
     def _launch(self) -> None:
-        for _ in range(PORT_ATTEMPTS):
+        for _attempt in range(PORT_ATTEMPTS):
             self.port = _free_port()
             self._configure()
             try:

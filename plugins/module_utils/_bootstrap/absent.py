@@ -8,16 +8,22 @@
 
 from __future__ import annotations
 
+import collections.abc as c
 import typing as t
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.connector import (
     ConnectorReport,
     require_admin,
 )
 from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.databases import choose, obstacle
-from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.report import Report, Visit, planned_lines
+from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.report import (
+    Report,
+    Visit,
+    planned_lines,
+    step_lines,
+)
 from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.visit import (
     Job,
     open_patiently,
@@ -31,6 +37,7 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.appl
 from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.holdings import (
     make_revoke_plan,
     read_holdings,
+    read_passed_on,
     read_ties,
 )
 from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.inspect import (
@@ -55,11 +62,12 @@ if t.TYPE_CHECKING:
     from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.routes import Role, RoleGraph
     from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.session import Session
 
-# The databases that hold anything of a role; 0 stands for what belongs to no database.
+# The databases that hold anything of a role, or only privileges of it.
 TIED_DATABASES = """
 SELECT DISTINCT d.datname::text FROM pg_shdepend s JOIN pg_database d ON d.oid = s.dbid
- WHERE s.refclassid = 'pg_authid'::regclass AND s.refobjid = %(role)s::oid
+ WHERE s.refclassid = 'pg_authid'::regclass AND s.refobjid = %(role)s::oid AND (s.deptype = 'a' OR %(anything)s)
 """
+MORE_THAN_A_CONNECTOR = "SELECT rolcreatedb OR rolreplication OR rolbypassrls FROM pg_roles WHERE oid = %(role)s::oid"
 SHARED_TIES = """
 SELECT CASE deptype WHEN 'o' THEN 'owns ' ELSE 'has privileges on ' END || pg_describe_object(classid, objid, objsubid)
   FROM pg_shdepend
@@ -78,13 +86,14 @@ class Removal:
 
     database: str | None
     plan: Plan
+    owner: str = ""
     ties: tuple[str, ...] = ()
 
     @property
     def obstacles(self) -> tuple[str, ...]:
         place = f"database {self.database}" if self.database else "the server"
         given = tuple(f"it holds privileges given by {entry.owner}: {entry.reason}" for entry in self.plan.uncovered)
-        return tuple(f"{place}: {line}" for line in (*(f"it {tie}" for tie in self.ties), *given))
+        return tuple(f"{place}: {line}" for line in (*self.ties, *given))
 
 
 def remove(
@@ -92,7 +101,7 @@ def remove(
 ) -> Report:
     role = graph.roles.get(options.connector)
     if role is not None:
-        _require_connector(role, graph, where=session.where)
+        _require_connector(session, role, graph)
     job = _job(session, options, graph, platform, check=check)
     removals = _survey(session, job, role)
     obstacles = tuple(line for removal in removals for line in removal.obstacles)
@@ -123,18 +132,21 @@ def remove(
         connector=ConnectorReport(name=options.connector, statements=dropped),
         visits=visits,
         statements=(*at_server, *dropped),
+        lost=tuple(line for removal in removals if removal.database is None for line in _database_lines(removal.plan)),
     )
 
 
-def _require_connector(role: Role, graph: RoleGraph, *, where: str) -> None:
-    """A slip of the pen must not drop somebody else's role."""
-    if not (role.login and role.create_role):
+def _require_connector(session: Session, role: Role, graph: RoleGraph) -> None:
+    """A slip of the pen must not drop somebody else's role: an application's, or another administrator's."""
+    lacking = not (role.login and role.create_role)
+    if lacking or session.rows(MORE_THAN_A_CONNECTOR, {"role": role.oid})[0][0]:
+        why = "it lacks LOGIN or CREATEROLE" if lacking else "it has CREATEDB, REPLICATION or BYPASSRLS"
         raise DatabaseRefused(
-            f"role {role.name} is no connector: it lacks LOGIN or CREATEROLE; nothing was changed",
-            where=where,
+            f"role {role.name} is no connector: {why}; nothing was changed",
+            where=session.where,
             next_step="Check the option connector",
         )
-    require_admin(role, graph, where=where)
+    require_admin(role, graph, where=session.where)
 
 
 def _job(session: Session, options: Options, graph: RoleGraph, platform: Platform, *, check: bool) -> Job:
@@ -161,9 +173,11 @@ def _job(session: Session, options: Options, graph: RoleGraph, platform: Platfor
 def _survey(session: Session, job: Job, role: Role | None) -> tuple[Removal, ...]:
     """Look everywhere; the databases themselves last, because their CONNECT is needed until then."""
     databases = catalog.read_databases(session)
-    tied = {row[0] for row in session.rows(TIED_DATABASES, {"role": job.question.grantee})}
+    of_group = _of_group(job)
+    asked = {"role": job.question.grantee, "anything": not of_group}
+    tied = {row[0] for row in session.rows(TIED_DATABASES, asked)}
     wanted = [database for database in databases if database.name in tied]
-    if job.question.entitlement.grantee != job.options.connector:
+    if of_group:
         chosen = choose(databases, job.options, where=session.where)
         wanted = [
             database for database in chosen if database.name in tied and not obstacle(database, job.question.platform)
@@ -175,20 +189,39 @@ def _survey(session: Session, job: Job, role: Role | None) -> tuple[Removal, ...
 
 def _look(job: Job, database: Database, role: Role | None) -> Removal:
     if not (database.valid and database.allows_connections and database.may_connect):
-        reason = f"has privileges there, and {job.graph.me} can't enter"
+        reason = f"it has privileges there, and {job.graph.me} can't enter"
         return Removal(database=database.name, plan=Plan(), ties=(reason,))
     with open_patiently(job, database.name, read_only=True) as session:
         return Removal(
             database=database.name,
+            owner=database.owner,
             plan=_plan(session, job, database_owner=database.owner),
-            ties=read_ties(session, role=role.oid) if role else (),
+            ties=(*_it(read_ties(session, role=role.oid) if role else ()), *_passed_on(session, job, role)),
         )
+
+
+def _of_group(job: Job) -> bool:
+    return job.question.entitlement.grantee != job.options.connector
+
+
+def _it(ties: c.Iterable[str]) -> tuple[str, ...]:
+    return tuple(f"it {tie}" for tie in ties)
+
+
+def _passed_on(session: Session, job: Job, role: Role | None, *, databases: bool = False) -> tuple[str, ...]:
+    """What others hold by the connector's grant, or by the group's if that is to lose its privileges."""
+    found = _it(read_passed_on(session, role=role.oid, databases=databases) if role else ())
+    if _of_group(job) and job.question.grantee is not None:
+        group = job.question.entitlement.grantee
+        ties = read_passed_on(session, role=job.question.grantee, databases=databases)
+        found += tuple(f"{group} {tie}" for tie in ties)
+    return found
 
 
 def _plan(session: Session, job: Job, *, database_owner: str, databases: bool = False) -> Plan:
     holdings = read_holdings(session, job.question, databases=databases)
     defaults = () if databases else read_defaults(session, job.question)
-    if job.question.entitlement.grantee != job.options.connector:
+    if _of_group(job):
         # What the platform itself gave its group is not ours to take.
         holdings = tuple(h for h in holdings if h.grantor not in job.question.platform.superusers)
     return make_revoke_plan(
@@ -203,8 +236,9 @@ def _plan(session: Session, job: Job, *, database_owner: str, databases: bool = 
 
 def _look_at_server(session: Session, job: Job, role: Role | None) -> Removal:
     plan = _plan(session, job, database_owner="", databases=True)
+    passed_on = _passed_on(session, job, role, databases=True)
     if role is None:
-        return Removal(database=None, plan=plan)
+        return Removal(database=None, plan=plan, ties=passed_on)
     asked = {"role": role.oid}
     ties = [row[0] for query in (SHARED_TIES, GIVEN_MEMBERSHIPS) for row in session.rows(query, asked)]
     if job.graph.has_options:
@@ -213,8 +247,7 @@ def _look_at_server(session: Session, job: Job, role: Role | None) -> Removal:
             for m in job.graph.memberships
             if m.member == role.name and m.admin and not job.graph.platform.owns_role(m.role)
         ]
-    ties += read_ties(session, role=role.oid, databases=True)
-    return Removal(database=None, plan=_with_entries(session, job, plan), ties=tuple(dict.fromkeys(ties)))
+    return Removal(database=None, plan=_with_entries(session, job, plan), ties=(*_it(ties), *passed_on))
 
 
 def _with_entries(session: Session, job: Job, plan: Plan) -> Plan:
@@ -245,9 +278,17 @@ def _with_entries(session: Session, job: Job, plan: Plan) -> Plan:
 def _take_back(session: Session, job: Job, removal: Removal) -> None:
     if removal.database is None:
         applied = apply(session, removal.plan.batches, graph=job.graph)
+        left = _plan(session, job, database_owner="", databases=True)
     else:
         with open_patiently(job, removal.database) as there:
             applied = apply(there, removal.plan.batches, graph=job.graph)
+            left = _plan(there, job, database_owner=removal.owner)
+    if left.batches and not applied.refused:
+        raise DatabaseRefused(
+            f"what {left.batches[0].owner} gave in {removal.database or 'the server'} is still there",
+            where=session.where,
+            next_step="Run again: it goes on where it stopped",
+        )
     if applied.refused:
         first = applied.refused[0]
         raise DatabaseRefused(
@@ -255,6 +296,18 @@ def _take_back(session: Session, job: Job, removal: Removal) -> None:
             where=session.where,
             next_step="Run again: it goes on where it stopped",
         )
+
+
+def _database_lines(plan: Plan) -> tuple[str, ...]:
+    """Lines of the diff for the databases themselves, each with its database as the others have."""
+    return tuple(
+        f"{name}: {line}"
+        for batch in plan.batches
+        for step in batch.steps
+        if isinstance(step, Step)
+        for name in step.objects
+        for line in step_lines([replace(step, objects=(name,))])
+    )
 
 
 def _visit(removal: Removal, job: Job) -> Visit:

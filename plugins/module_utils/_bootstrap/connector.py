@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from ansible_collections.latchkey.postgres.plugins.module_utils._deps import psycopg
 from ansible_collections.latchkey.postgres.plugins.module_utils._errors import DatabaseRefused, ServerUnreachable
-from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import scram, sql
+from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import diagnosis, scram, sql
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import session as sessions
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.retry import retrying
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.sql import Statement
@@ -26,6 +26,8 @@ if t.TYPE_CHECKING:
     from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.session import Session
 
 HIDDEN = "********"
+# What connect_params may say of the administrator, and the connector's trial login must not take over.
+IDENTITY = frozenset({"user", "password", "passfile"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +52,10 @@ def ensure(session: Session, options: Options, graph: RoleGraph, *, check: bool)
     """Make the role what it should be; with ``check`` only say what would be done."""
     role = graph.roles.get(options.connector)
     _require_group(options, graph, where=session.where)
-    statements = _role_statements(session, options, role)
-    if statements and role is not None:
+    # Before 16 it is the member's attribute that makes a membership of use.
+    member = options.platform_membership and graph.platform.admin_group is not None
+    statements = _role_statements(session, options, role, inherit=member and not graph.has_options)
+    if role is not None and (statements or role.superuser):
         require_admin(role, graph, where=session.where)
     if not check:
         _execute(session, statements)
@@ -86,12 +90,13 @@ def _execute(session: Session, statements: tuple[Statement, ...]) -> None:
         retrying(together)
 
 
-def _role_statements(session: Session, options: Options, role: Role | None) -> tuple[Statement, ...]:
+def _role_statements(session: Session, options: Options, role: Role | None, *, inherit: bool) -> tuple[Statement, ...]:
     """Only attributes that differ are named: to repeat SUPERUSER or REPLICATION, even as NO…, is refused."""
     connector = sql.name(options.connector)
     if role is None:
         return (_role_statement(session, options, "CREATE ROLE {role} LOGIN CREATEROLE"),)
-    attributes = " ".join(word for word, held in (("LOGIN", role.login), ("CREATEROLE", role.create_role)) if not held)
+    wanted = (("LOGIN", role.login), ("CREATEROLE", role.create_role), ("INHERIT", role.inherit or not inherit))
+    attributes = " ".join(word for word, held in wanted if not held)
     statements = []
     if attributes:
         template = sql.statement("ALTER ROLE {role} {what}", role=connector, what=sql.keyword(attributes))
@@ -117,11 +122,12 @@ def _role_statement(session: Session, options: Options, template: str) -> Statem
 
 def _logs_in(options: Options) -> bool:
     """Whether the password is the present one. pg_authid is closed on RDS, so a login decides."""
-    login = replace(options.login, user=options.connector, password=options.connector_password)
+    others = {key: value for key, value in options.login.connect_params.items() if key not in IDENTITY}
+    login = replace(options.login, user=options.connector, password=options.connector_password, connect_params=others)
     try:
         sessions.connect(login, read_only=True).close()
-    except ServerUnreachable:
-        return False
+    except ServerUnreachable as error:
+        return diagnosis.is_let_in(error.what)
     return True
 
 
@@ -157,6 +163,9 @@ def _with_membership(
     if _is_member(options, graph, group):
         return replace(report, membership=MembershipReport(role=group, granted=True))
     wanted = _grant_sql(group, options.connector)
+    if graph.has_options and options.connector in graph.roles:
+        # A bare GRANT leaves an existing membership, and one of a NOINHERIT role, without the group's rights.
+        wanted = sql.statement("{grant} WITH INHERIT TRUE", grant=wanted)
     proven = graph.may_grant_membership(group)
     reason = None
     if check or not (proven or graph.open_engine):

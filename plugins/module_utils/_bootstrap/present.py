@@ -146,8 +146,8 @@ def _closed(database: Database, job: Job) -> Visit:
         return Visit(database=database.name, reachable=False, reason=reason, expected=True)
     reason = f"login {job.graph.me} has no CONNECT privilege on it"
     if job.check:
-        reason += " yet; a run would give it if the connector can"
-    return Visit(database=database.name, reachable=False, reason=reason)
+        reason += "; a run would give it, if it may act as the grantee"
+    return Visit(database=database.name, reachable=False, reason=reason, expected=job.check)
 
 
 def _give_on_databases(session: Session, job: Job, databases: list[str]) -> DatabaseLevel:
@@ -184,9 +184,11 @@ def _open_databases(session: Session, job: Job, chosen: tuple[Database, ...]) ->
     privilege goes.
     """
     wanted = {database.name for database in chosen if not obstacle(database, job.question.platform)}
-    closed = [d.name for d in catalog.read_databases(session) if d.name in wanted and not d.may_connect]
     grantee = job.question.entitlement.grantee
     route = job.graph.route(grantee)
+    # Of any other database the server would take the GRANT, and grant nothing.
+    wanted &= catalog.read_databases_to_pass_on(session, role=grantee)
+    closed = [d.name for d in catalog.read_databases(session) if d.name in wanted and not d.may_connect]
     if not closed or route is None:
         return DatabaseLevel()
     step = Step(

@@ -57,6 +57,8 @@ class Report:
     visits: tuple[Visit, ...]
     # What was done in the maintenance database: the connector's role and the databases themselves.
     statements: tuple[Statement, ...] = ()
+    # Of the databases themselves, with their names.
+    lost: tuple[str, ...] = ()
 
     @property
     def changed(self) -> bool:
@@ -111,7 +113,9 @@ class Report:
         return {
             "before_header": f"privileges of {self.connector.name} on {self.where}",
             "after_header": f"privileges of {self.connector.name} on {self.where}",
-            "before": _lines(f"{visit.database}: {line}" for visit in self.visits for line in visit.lost),
+            "before": _lines(
+                (*self.lost, *(f"{visit.database}: {line}" for visit in self.visits for line in visit.lost))
+            ),
             "after": _lines(f"{visit.database}: {line}" for visit in self.visits for line in visit.gained),
         }
 

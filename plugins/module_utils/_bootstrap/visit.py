@@ -58,9 +58,20 @@ def visit_all(job: Job, databases: c.Iterable[str]) -> tuple[Visit, ...]:
     others = [name for name in todo if name != TEMPLATE1]
     with ThreadPoolExecutor(max_workers=job.options.connections) as pool:
         visits = list(pool.map(lambda name: visit(job, name), others))
+    _once_more(job, visits)
     if TEMPLATE1 in todo:
         visits.append(visit(job, TEMPLATE1))
     return tuple(visits)
+
+
+def _once_more(job: Job, visits: list[Visit]) -> None:
+    """What found no free slot beside the others gets one alone; where there is none even so, the server is full."""
+    for number, missed in enumerate(visits):
+        if missed.reachable or not diagnosis.is_server_full(missed.reason or ""):
+            continue
+        visits[number] = again = visit(job, missed.database)
+        if not again.reachable and diagnosis.is_server_full(again.reason or ""):
+            return
 
 
 def visit(job: Job, database: str) -> Visit:

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import collections.abc as c
 import typing as t
 from dataclasses import dataclass
 
@@ -70,9 +71,9 @@ def read_graph(session: Session, *, server: Server, platform: Platform | None = 
     """The roles, their memberships, and the platform if it is to be found out."""
     options = "m.inherit_option, m.set_option" if server.version >= MEMBERSHIP_OPTIONS else "u.rolinherit, true"
     roles = {
-        name: Role(name=name, oid=oid, superuser=superuser, create_role=create_role, login=login)
-        for name, oid, superuser, create_role, login in session.rows(
-            "SELECT rolname::text, oid, rolsuper, rolcreaterole, rolcanlogin FROM pg_roles"
+        name: Role(name=name, oid=oid, superuser=superuser, create_role=create_role, login=login, inherit=inherit)
+        for name, oid, superuser, create_role, login, inherit in session.rows(
+            "SELECT rolname::text, oid, rolsuper, rolcreaterole, rolcanlogin, rolinherit FROM pg_roles"
         )
     }
     memberships = session.rows(MEMBERSHIPS.format(options=options))
@@ -117,10 +118,23 @@ def read_databases(session: Session) -> tuple[Database, ...]:
     )
 
 
-def membership_rows(session: Session) -> str:
-    """All memberships of the session's login as text, to see that what was borrowed is returned."""
+def read_databases_to_pass_on(session: Session, *, role: str) -> frozenset[str]:
+    """The databases to which the role may let others connect."""
+    query = """
+        SELECT d.datname::text FROM pg_database d JOIN pg_roles r ON r.rolname = %(role)s
+         WHERE has_database_privilege(r.oid, d.oid, 'CONNECT WITH GRANT OPTION')
+        """
+    return frozenset(row[0] for row in session.rows(query, {"role": role}))
+
+
+def membership_rows(session: Session, roles: c.Iterable[str]) -> str:
+    """The memberships of the session's login in these roles as text, to see that what was borrowed is returned.
+
+    In no others: somebody may give or take one at the same moment.
+    """
     query = """
         SELECT coalesce(string_agg(m::text, ',' ORDER BY m::text), '') FROM pg_auth_members m
          WHERE member = (SELECT oid FROM pg_roles WHERE rolname = current_user)
+           AND pg_get_userbyid(roleid)::text = ANY (%(roles)s)
         """
-    return str(session.rows(query)[0][0])
+    return str(session.rows(query, {"roles": list(roles)})[0][0])

@@ -32,6 +32,7 @@ class Role:
     superuser: bool = False
     create_role: bool = False
     login: bool = False
+    inherit: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,9 +50,9 @@ class Membership:
 class Route:
     """How the administrator comes to act as a role.
 
-    ``borrow``: the roles to become a member of first, in this order: lenders, then the role itself; empty when it may
-    already. ``inherited``: the login has the role's rights without taking on its identity. ``proven``: the catalog
-    says that it will work; else only the engine of the platform may allow it.
+    ``borrow``: the roles to become a member of first, in this order: lenders, then the role itself or one that may act
+    as it; empty when it may already. ``inherited``: the login has the role's rights without taking on its identity.
+    ``proven``: the catalog says that it will work; else only the engine of the platform may allow it.
     """
 
     role: str
@@ -115,19 +116,22 @@ class RoleGraph:
         return tuple(m for m in self.memberships if m.role == role)
 
     def _chain(self, role: str) -> tuple[str, ...] | None:
-        """The shortest chain of ADMIN that ends at ``role``."""
+        """The shortest chain of ADMIN that ends at ``role``, or at one that may act as it."""
         if self.may_grant_membership(role):
-            return (role,) if not self._would_be_circular(role) else None
+            return (role,) if not self.would_be_circular(role) else None
         if not self.has_options:
             return None
-        # Each lender on the way is a customer role on which the one before it holds ADMIN.
+        # Each lender on the way is a customer role on which the one before it holds ADMIN, itself or by inheritance.
         came_from: dict[str, str | None] = {lender: None for lender in self._administered if self._may_lend(lender)}
-        queue = collections.deque(came_from)
+        queue = collections.deque(sorted(came_from))
         while queue:
             lender = queue.popleft()
-            if role in self._administered_by.get(lender, ()):
+            lent = self._administered_from(lender)
+            if role in lent:
                 return (*_walk_back(came_from, lender), role)
-            for further in self._administered_by.get(lender, ()):
+            if role in self._closure(lender, self._that_set):
+                return _walk_back(came_from, lender)
+            for further in sorted(lent):
                 if further not in came_from and self._may_lend(further):
                     came_from[further] = lender
                     queue.append(further)
@@ -136,22 +140,34 @@ class RoleGraph:
     def _may_lend(self, lender: str) -> bool:
         return not (self.platform.owns_role(lender) or self.roles[lender].superuser or lender == self.me)
 
-    def _would_be_circular(self, role: str) -> bool:
+    def would_be_circular(self, role: str) -> bool:
         """Before 16 a role cannot be granted to one that it is itself a member of (0LP01)."""
         return not self.has_options and self.me in self._closure(role, self.memberships)
 
     @functools.cached_property
     def _settable(self) -> frozenset[str]:
-        return self._closure(self.me, (m for m in self.memberships if m.set))
+        return self._closure(self.me, self._that_set)
 
     @functools.cached_property
     def _inherited(self) -> frozenset[str]:
-        return self._closure(self.me, (m for m in self.memberships if m.inherit))
+        return self._closure(self.me, self._that_inherit)
 
     @functools.cached_property
     def _administered(self) -> frozenset[str]:
         """The roles on which ``me``, or a role whose rights it inherits, holds ADMIN OPTION."""
-        return frozenset(role for holder in self._inherited for role in self._administered_by.get(holder, ()))
+        return self._administered_from(self.me)
+
+    def _administered_from(self, start: str) -> frozenset[str]:
+        holders = self._closure(start, self._that_inherit)
+        return frozenset(role for holder in holders for role in self._administered_by.get(holder, ()))
+
+    @functools.cached_property
+    def _that_set(self) -> tuple[Membership, ...]:
+        return tuple(m for m in self.memberships if m.set)
+
+    @functools.cached_property
+    def _that_inherit(self) -> tuple[Membership, ...]:
+        return tuple(m for m in self.memberships if m.inherit)
 
     @functools.cached_property
     def _administered_by(self) -> c.Mapping[str, tuple[str, ...]]:

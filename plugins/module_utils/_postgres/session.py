@@ -137,6 +137,8 @@ def parameters(login: Login, *, database: str, read_only: bool) -> dict[str, t.A
         "sslkey": login.ssl_key,
         "connect_timeout": login.connect_timeout,
         "application_name": "latchkey",
+        # The server translates, whatever the encoding of the database.
+        "client_encoding": "UTF8",
         # With several hosts the primary is looked for; with one, `require_primary` explains better than libpq.
         "target_session_attrs": "read-write" if "," in login.host and not read_only else "any",
         "gssencmode": "disable",

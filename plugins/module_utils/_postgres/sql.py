@@ -27,10 +27,6 @@ def name(*parts: str) -> Composable:
     return sql.Identifier(*parts)
 
 
-def names(items: c.Iterable[str]) -> Composable:
-    return sql.SQL(", ").join(sql.Identifier(item) for item in items)
-
-
 def literal(value: object) -> Composable:
     return sql.Literal(value)
 

@@ -139,7 +139,7 @@ def _attempt(
     with session.writing():
         if not patient:
             session.execute(sql.statement("SET LOCAL lock_timeout = {t}", t=sql.literal(SHORT_LOCK_TIMEOUT)))
-        before = catalog.membership_rows(session) if borrowed else ""
+        before = catalog.membership_rows(session, batch.route.borrow) if borrowed else ""
         for number, command in enumerate(statements):
             try:
                 session.execute(command)
@@ -147,7 +147,7 @@ def _attempt(
                 if number < borrowed and not is_transient(error) and not session.lost:
                     raise _BorrowRefused(error.diag.message_primary or str(error), error.sqlstate) from error
                 raise
-        if borrowed and catalog.membership_rows(session) != before:
+        if borrowed and catalog.membership_rows(session, batch.route.borrow) != before:
             raise _BorrowRefused(f"the membership in {batch.owner} did not come back as it was: rolled back")
     return statements
 

@@ -14,7 +14,7 @@ import typing as t
 from dataclasses import dataclass
 
 from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.inspect import DATABASES, OBJECTS, Question
-from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.plan import REFUSED_BY_RULE, acting, cut
+from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.plan import REFUSED_BY_RULE, cut, way
 from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.values import (
     AnyStep,
     Batch,
@@ -49,9 +49,7 @@ SELECT kind, pg_get_userbyid(grantor)::text, privileges, array_agg(schema), arra
 
 # What else ties a role to the database of the session: nothing of this was given by the engine.
 TIES = """
-WITH scope AS (SELECT oid, nspname::text AS name, false AS reserved FROM pg_namespace),
-object AS ({objects}),
-tie AS (
+WITH tie AS (
   SELECT d.* FROM pg_shdepend d
    WHERE d.refclassid = 'pg_authid'::regclass AND d.refobjid = %(role)s::oid
      AND d.dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
@@ -64,7 +62,13 @@ SELECT 'has privileges on ' || pg_describe_object(classid, objid, objsubid) FROM
  WHERE deptype = 'a'
    AND (objsubid <> 0 OR classid <> ALL (ARRAY['pg_class'::regclass, 'pg_proc'::regclass, 'pg_type'::regclass,
                                                'pg_namespace'::regclass, 'pg_default_acl'::regclass]::oid[]))
-UNION ALL
+ LIMIT 20
+"""
+
+# What others hold by the role's grant, and would stop a REVOKE.
+PASSED_ON = """
+WITH scope AS (SELECT oid, nspname::text AS name, false AS reserved FROM pg_namespace),
+object AS ({objects})
 SELECT DISTINCT format('has passed on privileges on %%s %%s to %%s', lower(kind), concat_ws('.', schema, name),
                        CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(a.grantee)::text END)
   FROM object o, aclexplode(o.acl) AS a
@@ -109,10 +113,15 @@ def read_holdings(session: Session, question: Question, *, databases: bool = Fal
     )
 
 
-def read_ties(session: Session, *, role: int, databases: bool = False) -> tuple[str, ...]:
-    """What stops DROP ROLE in the session's database, or on the databases themselves, in words."""
+def read_ties(session: Session, *, role: int) -> tuple[str, ...]:
+    """What else stops DROP ROLE in the session's database, in words."""
+    return tuple(row[0] for row in session.rows(TIES, {"role": role}))
+
+
+def read_passed_on(session: Session, *, role: int, databases: bool = False) -> tuple[str, ...]:
+    """What others hold by the role's grant in the session's database, or on the databases themselves, in words."""
     names = [row[0] for row in session.rows("SELECT datname::text FROM pg_database")] if databases else None
-    query = TIES.format(objects=DATABASES if databases else OBJECTS)
+    query = PASSED_ON.format(objects=DATABASES if databases else OBJECTS)
     return tuple(row[0] for row in session.rows(query, {"role": role, "databases": names}))
 
 
@@ -152,7 +161,7 @@ def make_revoke_plan(
     batches: list[Batch] = []
     stuck: list[Uncovered] = []
     for grantor, steps in sorted(todo.items()):
-        route = graph.route(acting(grantor, database_owner))
+        route = way(grantor, database_owner, graph=graph)
         if route is not None:
             batches.extend(cut(Batch(owner=grantor, steps=tuple(steps), route=route)))
         else:

@@ -27,6 +27,7 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.valu
     ObjectName,
     Scope,
     Snapshot,
+    matches,
 )
 
 if t.TYPE_CHECKING:
@@ -58,7 +59,8 @@ SELECT pg_get_userbyid(d.datdba)::text,
   FROM pg_database d WHERE d.datname = current_database()
 """
 
-# Every grantable object of the given schemas with its owner and ACL.
+# Every grantable object of the given schemas with its owner and ACL. A procedure is named with the modes of its
+# arguments: without them p(int, OUT int) and p(int, int) would be the same.
 OBJECTS = """
   SELECT 'SCHEMA' AS kind, s.name AS schema, NULL::text AS name, NULL::text AS arguments,
          n.nspowner AS owner, n.nspacl AS acl, s.reserved
@@ -69,7 +71,9 @@ OBJECTS = """
     FROM pg_class c JOIN scope s ON s.oid = c.relnamespace
    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
   UNION ALL
-  SELECT 'ROUTINE', s.name, p.proname::text, oidvectortypes(p.proargtypes), p.proowner, p.proacl, s.reserved
+  SELECT 'ROUTINE', s.name, p.proname::text,
+         CASE p.prokind WHEN 'p' THEN pg_get_function_identity_arguments(p.oid) ELSE oidvectortypes(p.proargtypes) END,
+         p.proowner, p.proacl, s.reserved
     FROM pg_proc p JOIN scope s ON s.oid = p.pronamespace
   UNION ALL
   SELECT 'TYPE', s.name, y.typname::text, NULL, y.typowner, y.typacl, s.reserved
@@ -81,6 +85,15 @@ DATABASES = """
   SELECT 'DATABASE' AS kind, NULL::text AS schema, d.datname::text AS name, NULL::text AS arguments,
          d.datdba AS owner, d.datacl AS acl, false AS reserved
     FROM pg_database d WHERE d.datname = ANY (%(databases)s)
+"""
+
+NAMES = """
+WITH scope AS (
+  SELECT s.oid, s.name, s.reserved
+    FROM unnest(%(oids)s::oid[], %(names)s::text[], %(reserved)s::bool[]) AS s (oid, name, reserved)
+),
+object AS ({objects})
+SELECT DISTINCT schema || '.' || name FROM object WHERE name IS NOT NULL
 """
 
 # One row per group of objects that have kind, owner and missing privileges in common; `missing` is NULL where all
@@ -105,6 +118,8 @@ compared AS (
         AND p <> ALL (ARRAY(SELECT a.privilege_type FROM aclexplode(o.acl) AS a
                              WHERE a.grantee = %(grantee)s::oid AND (a.is_grantable OR NOT %(grant_option)s)))
    ) AS m
+   WHERE %(named)s::text[] IS NULL OR o.name IS NULL OR o.schema IS NULL
+      OR o.schema || '.' || o.name = ANY (%(named)s::text[])
 )
 SELECT kind, pg_get_userbyid(owner)::text,
        reserved OR owner IN (SELECT oid FROM pg_roles WHERE rolname = ANY (%(superusers)s)),
@@ -151,6 +166,8 @@ class Question:
             "grantee": self.grantee,
             "grant_option": self.entitlement.grant_option,
             "superusers": list(self.platform.superusers),
+            # Of the objects in the schemas only these, if not all are meant.
+            "named": None,
         }
 
 
@@ -162,14 +179,15 @@ def read_snapshot(session: Session, question: Question) -> Snapshot:
     """What is missing in the database of the session."""
     with session.reading():
         schemas = session.rows(SCHEMAS)
-        in_scope = [row for row in schemas if row[1] in question.scope or row[1] in question.platform.schemas]
+        in_scope = [row for row in schemas if row[1] in question.scope]
         ours = [row for row in in_scope if row[1] not in question.platform.schemas]
         scope = {
             "oids": [row[0] for row in in_scope],
             "names": [row[1] for row in in_scope],
             "reserved": [row[1] in question.platform.schemas for row in in_scope],
         }
-        rows = session.rows(GAPS.format(objects=OBJECTS), {**question.parameters(SCHEMA_OBJECTS), **scope})
+        parameters = {**question.parameters(SCHEMA_OBJECTS), **scope, "named": _named(session, question, scope)}
+        rows = session.rows(GAPS.format(objects=OBJECTS), parameters)
         database_owner, database_creators = session.rows(DATABASE_CREATORS)[0]
         defaults = read_defaults(session, question)
     creators = {database_owner, *database_creators}
@@ -184,6 +202,14 @@ def read_snapshot(session: Session, question: Question) -> Snapshot:
         defaults=defaults,
         database_owner=database_owner,
     )
+
+
+def _named(session: Session, question: Question, scope: dict[str, t.Any]) -> list[str] | None:
+    """The objects that the scope's patterns mean, or None for all."""
+    patterns = question.scope.objects
+    if patterns is None:
+        return None
+    return [name for (name,) in session.rows(NAMES.format(objects=OBJECTS), scope) if matches(name, patterns)]
 
 
 def read_database_gaps(session: Session, question: Question, *, databases: c.Sequence[str]) -> tuple[Gap, ...]:

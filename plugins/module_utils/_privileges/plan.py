@@ -12,7 +12,9 @@ import collections
 import collections.abc as c
 import itertools
 import typing as t
+from dataclasses import replace
 
+from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.routes import Route
 from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.values import (
     DATABASE_OWNER,
     MOST_OBJECTS,
@@ -46,6 +48,8 @@ def missing_defaults(
 
     They are set for the whole database if all of it is meant; else per schema, so that an excluded schema stays so.
     """
+    if scope.objects is not None:
+        return ()
     held: dict[tuple[str, str | None, Kind], set[str]] = {
         (item.creator, item.schema, item.kind): set(item.privileges) for item in snapshot.defaults
     }
@@ -79,7 +83,7 @@ def make_plan(
         step = grant(gap, entitlement=entitlement, known=known)
         if gap.reserved:
             uncovered.append(_platforms(gap.owner, step))
-        elif gap.passable and graph.route(acting(gap.owner, database_owner)) is None:
+        elif gap.passable and way(gap.owner, database_owner, graph=graph) is None:
             passable.append((gap.owner, step))
         else:
             todo[gap.owner].append(step)
@@ -87,7 +91,7 @@ def make_plan(
         todo[item.creator].append(default_grant(item, entitlement=entitlement, known=known))
     batches = [Batch(owner=owner, steps=(step,), route=graph.own_route()) for owner, step in passable]
     for owner, steps in sorted(todo.items()):
-        route = graph.route(acting(owner, database_owner))
+        route = way(owner, database_owner, graph=graph)
         if route is None:
             uncovered.append(_no_way(owner, tuple(steps), graph=graph))
         else:
@@ -138,8 +142,19 @@ def _cut_step(step: AnyStep) -> tuple[AnyStep, ...]:
     return tuple(part for half in step.split() for part in _cut_step(half))
 
 
-def acting(owner: str, database_owner: str) -> str:
-    return database_owner if owner == DATABASE_OWNER else owner
+def way(owner: str, database_owner: str, *, graph: RoleGraph) -> Route | None:
+    """How to act as an owner, or as who gave something.
+
+    The owner of the database must become pg_database_owner: before 16 a NOINHERIT one has none of its rights, and
+    with its own rights alone the server would take for the grantor any role it is a member of that holds the
+    privilege as well, such as the group it is to be taken from.
+    """
+    if owner != DATABASE_OWNER:
+        return graph.route(owner)
+    if database_owner == graph.me:
+        return Route(role=DATABASE_OWNER)
+    route = graph.route(database_owner)
+    return route if route is None or route.inherited else replace(route, role=DATABASE_OWNER)
 
 
 def _platforms(owner: str, step: AnyStep) -> Uncovered:
@@ -153,10 +168,13 @@ def _platforms(owner: str, step: AnyStep) -> Uncovered:
 
 
 def _no_way(owner: str, steps: tuple[AnyStep, ...], *, graph: RoleGraph) -> Uncovered:
+    why = f"no role that it administers holds ADMIN OPTION on {owner}"
+    if owner in graph.roles and graph.would_be_circular(owner):
+        why = f"{owner} is itself a member of {graph.me}"
     return Uncovered(
         owner=owner,
         steps=steps,
         cause=Cause.NO_WAY,
         sqlstate=REFUSED_BY_RULE,
-        reason=f"login {graph.me} may not act as {owner}: no role that it administers holds ADMIN OPTION on {owner}",
+        reason=f"login {graph.me} may not act as {owner}: {why}",
     )

@@ -35,13 +35,19 @@ if t.TYPE_CHECKING:
     from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.routes import RoleGraph
     from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.session import Session
 
-    # One thing to do, by name: what a refusal is remembered by.
-    Item = tuple[Kind, ObjectName | None, str | None, str]
-
 S = t.TypeVar("S")
 # What appears between the first look and the end of the first round is done in the second; the rest is the next run's.
 ROUNDS = 2
 NOTHING_GRANTED = frozenset({"01007", "01006"})  # warnings: no privileges were granted, or revoked
+
+
+class Item(t.NamedTuple):
+    """One thing to do, by name: what a refusal is remembered by."""
+
+    kind: Kind
+    name: ObjectName | None = None
+    schema: str | None = None
+    creator: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,10 +90,10 @@ def reconcile(
 def items(steps: c.Iterable[AnyStep]) -> c.Iterator[Item]:
     for step in steps:
         if isinstance(step, DefaultStep):
-            yield step.item.kind, None, step.item.schema, step.item.creator
+            yield Item(step.item.kind, schema=step.item.schema, creator=step.item.creator)
         else:
             for name in step.objects:
-                yield step.kind, name, None, ""
+                yield Item(step.kind, name)
 
 
 def without(batch: Batch, refused: c.Container[Item]) -> c.Iterator[Batch]:
@@ -95,7 +101,7 @@ def without(batch: Batch, refused: c.Container[Item]) -> c.Iterator[Batch]:
     steps: list[AnyStep] = []
     for step in batch.steps:
         if isinstance(step, Step):
-            left = tuple(name for name in step.objects if (step.kind, name, None, "") not in refused)
+            left = tuple(name for name in step.objects if Item(step.kind, name) not in refused)
             if left:
                 steps.append(replace(step, objects=left))
         elif not any(item in refused for item in items([step])):

@@ -50,16 +50,20 @@ Known = c.Mapping[Kind, tuple[str, ...]]
 
 
 def matches(name: str, patterns: c.Iterable[str]) -> bool:
-    """Whether a name matches one of the shell patterns (``*``, ``?``, ``[a-z]``); case counts."""
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+    """Whether a name is, or matches, one of the shell patterns (``*``, ``?``, ``[a-z]``); case counts."""
+    return any(name == pattern or fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scope:
-    """The schemas of a database that are meant, by shell patterns."""
+    """What is meant in a database, by shell patterns: its schemas, and of their objects all or those that match.
+
+    ``objects``: patterns of ``schema.name``; None for every object. New objects are meant only with None.
+    """
 
     schemas: tuple[str, ...] = ("*",)
     exclude_schemas: tuple[str, ...] = ()
+    objects: tuple[str, ...] | None = None
 
     @property
     def whole_database(self) -> bool:

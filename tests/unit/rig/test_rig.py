@@ -135,7 +135,7 @@ def test_restart_keeps_data_and_port(server: StartServer) -> None:
 
 
 def test_several_at_once(server: StartServer) -> None:
-    assert len({server().port for _ in range(3)}) == 3
+    assert len({server().port for dummy in range(3)}) == 3
 
 
 def test_standby_follows_and_is_read_only(server: StartServer, major: int) -> None:
