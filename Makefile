@@ -27,7 +27,7 @@ PYTEST := $(RUN) pytest
 help:  ## Show this list
 	@sed -n 's/^\([a-z]*\):.*##/\1/p' Makefile | while read -r target text; do printf '%-12s %s\n' "$$target" "$$text"; done
 
-quickstart: .venv/run  ## See it work: servers, bootstrap, check, in a few minutes
+quickstart: .venv/run  ## See it work: servers, bootstrap, check, in under a minute
 	@$(RUN) python -m tests.quickstart
 
 test: lint  ## Lint, unit and integration tests on the default PostgreSQL versions
@@ -74,17 +74,17 @@ clean:  ## Remove all that was built, downloaded or left behind here
 	rm -rf .venv .cache .ansible dist tests/output importer_result.json changelogs/.plugin-cache.yaml
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# Two stamps, so that `quickstart` need not wait for the linters. A changed list of requirements starts afresh.
+# Two stamps, so that `quickstart` need not wait for the linters. A changed list is installed on top.
 .venv/run: tests/requirements/run.txt
 	@test -n "$(PYTHON)" || { echo 'No Python 3.11 or newer with its venv module found; name one: make PYTHON=…' >&2; exit 1; }
-	$(PYTHON) -m venv --clear .venv
+	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@mkdir -p .venv/collections/ansible_collections/latchkey
 	@ln -sfn ../../../.. .venv/collections/ansible_collections/latchkey/postgres
 	@# The private HOME keeps your registries: pip and npm find their settings where they look for them.
 	@mkdir -p .cache/home/.config
 	@for file in .npmrc .pip .config/pip; do \
-		if [ -e "$${HOME:-/nonexistent}/$$file" ]; then ln -sfn "$$HOME/$$file" ".cache/home/$$file"; fi; \
+		if [ -e "$${HOME:-/nonexistent}/$$file" ] && ! [ "$$HOME" -ef .cache/home ]; then ln -sfn "$$HOME/$$file" ".cache/home/$$file"; fi; \
 	done
 	@touch $@
 

@@ -231,6 +231,9 @@ databases:
       description: Why not.
       type: str
       sample: it takes no connections
+    expected:
+      description: False if another run, or you, might change that it was not reached.
+      type: bool
     objects:
       description: How many schemas, tables, sequences, routines and types it has in scope.
       type: int
@@ -287,8 +290,12 @@ uncovered:
     reason:
       description: Why.
       type: str
+    remedy:
+      description: A statement by which someone who administers the owner lets the next run give everything; or null.
+      type: str
+      sample: GRANT "app_gamma" TO "pgadmin" WITH ADMIN OPTION;
     sql:
-      description: The statements that the owner must run.
+      description: The statements that the owner must run otherwise.
       type: list
       elements: str
 statements:

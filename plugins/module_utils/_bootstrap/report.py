@@ -173,6 +173,7 @@ def _database(visit: Visit) -> dict[str, t.Any]:
         "name": visit.database,
         "reachable": visit.reachable,
         "reason": visit.reason,
+        "expected": visit.reachable or visit.expected,
         "objects": visit.objects,
         "covered": visit.covered,
     }
@@ -187,5 +188,6 @@ def _uncovered(database: str, entry: Uncovered) -> dict[str, t.Any]:
         "cause": entry.cause.value,
         "sqlstate": entry.sqlstate,
         "reason": entry.reason,
+        "remedy": entry.remedy,
         "sql": [compose(step).as_string(None) + ";" for step in entry.steps],
     }

@@ -14,6 +14,7 @@ import itertools
 import typing as t
 from dataclasses import replace
 
+from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import sql
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.routes import Route
 from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.values import (
     DATABASE_OWNER,
@@ -168,13 +169,19 @@ def _platforms(owner: str, step: AnyStep) -> Uncovered:
 
 
 def _no_way(owner: str, steps: tuple[AnyStep, ...], *, graph: RoleGraph) -> Uncovered:
-    why = f"no role that it administers holds ADMIN OPTION on {owner}"
+    why, remedy = f"no role that it administers holds ADMIN OPTION on {owner}", None
     if owner in graph.roles and graph.would_be_circular(owner):
         why = f"{owner} is itself a member of {graph.me}"
+    elif graph.has_options:
+        statement = sql.statement(
+            "GRANT {owner} TO {me} WITH ADMIN OPTION;", owner=sql.name(owner), me=sql.name(graph.me)
+        )
+        remedy = statement.as_string(None)
     return Uncovered(
         owner=owner,
         steps=steps,
         cause=Cause.NO_WAY,
         sqlstate=REFUSED_BY_RULE,
         reason=f"login {graph.me} may not act as {owner}: {why}",
+        remedy=remedy,
     )

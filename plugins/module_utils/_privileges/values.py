@@ -222,13 +222,17 @@ class Cause(enum.Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Uncovered:
-    """What one owner would have to give, and why it was not given."""
+    """What one owner would have to give, and why it was not given.
+
+    ``remedy``: who may do so could run this instead, and the next run gives it all.
+    """
 
     owner: str
     steps: tuple[AnyStep, ...]
     cause: Cause
     sqlstate: str | None
     reason: str
+    remedy: str | None = None
 
     @property
     def objects(self) -> int:

@@ -1,0 +1,139 @@
+# Copyright (c) 2026, Latchkey contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`make quickstart` as a newcomer runs it, and interrupts it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+ROOT = Path(__file__).parents[2]
+COMMAND = [sys.executable, "-m", "tests.quickstart"]
+FIXTURE = 195
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Path]:
+    """Return a directory that the quickstart's servers live below, so that theirs are told from others'."""
+    from tests.rig.places import Account  # noqa: PLC0415
+
+    memory = Path("/dev/shm")
+    short = (memory if memory.is_dir() else Path("/tmp")) / f"quickstart-{os.getpid()}-{tmp_path.name[-12:]}"
+    short.mkdir(mode=0o755)
+    assert Account.current().reaches(short)
+    yield short
+    assert processes(short) == []
+    subprocess.run(["rm", "-r", short], check=True)
+
+
+def processes(place: Path) -> list[str]:
+    """Return the command lines that mention the directory, of others than this test."""
+    listed = subprocess.run(["ps", "-eww", "-o", "pid=,command="], capture_output=True, text=True, check=True)
+    return [line for line in listed.stdout.splitlines() if str(place) in line]
+
+
+def environment(place: Path, **more: str) -> dict[str, str]:
+    return {**os.environ, "TMPDIR": str(place), "PYTHONUNBUFFERED": "1", **more}
+
+
+def rows(output: str) -> dict[str, list[str]]:
+    """Return the table: its heads with the cells of both servers."""
+    return {cells[0]: cells[1:] for line in output.splitlines() if len(cells := re.split(r"  +", line.strip())) == 3}
+
+
+def test_the_quickstart_shows_more_than_the_vendor_reaches_and_leaves_nothing_behind(place: Path) -> None:
+    done = subprocess.run(
+        COMMAND, cwd=ROOT, env=environment(place, KEEP=""), capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    table = rows(done.stdout)
+    assert table["PostgreSQL"][0].split(".")[0].isdigit()
+    for version, vendor, ours in zip(
+        table["PostgreSQL"], table["appdb_open: vendor's SQL"], table["appdb_open: Latchkey"], strict=True
+    ):
+        assert ours == f"{193 if int(version.split('.')[0]) < 16 else 145} of {FIXTURE}"
+        assert int(vendor.split()[0]) < 50
+    assert all(cell.endswith("changed=0") for cell in table["second run"])
+    if any(version.startswith("17") for version in table["PostgreSQL"]):
+        assert "GRANT ALL PRIVILEGES ON SCHEMA" in done.stdout
+    assert [path for path in place.rglob("*") if path.name in {"data", "inventory.yml"}] == []
+
+
+def test_with_keep_the_servers_stay_until_they_are_told_to_stop(place: Path) -> None:
+    done = subprocess.run(
+        COMMAND, cwd=ROOT, env=environment(place, KEEP="1"), capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = re.search(r"Stop both with: kill (\d+)", done.stdout)
+    assert found
+    try:
+        said = done.stdout.partition("sslmode=verify-full")[2]
+        server = re.search(r"(host=\S+ port=(\d+) sslrootcert=\S+ dbname=\S+)", said)
+        login = re.search(r"(user=apono_connector password=\S+)", said)
+        assert server
+        assert login
+        with psycopg.connect(f"{server[1]} {login[1]} sslmode=verify-full") as conn:
+            assert conn.execute("SELECT count(*) FROM beta_s.t_plain").fetchone() == (0,)
+    finally:
+        os.kill(int(found[1]), signal.SIGTERM)
+    until_nothing_runs(place)
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", int(server[2]))) != 0
+
+
+def test_an_interrupted_quickstart_stops_its_servers_and_does_not_claim_success(place: Path) -> None:
+    with subprocess.Popen(
+        COMMAND,
+        cwd=ROOT,
+        env=environment(place),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as running:
+        assert running.stdout
+        for line in running.stdout:
+            if line.startswith("PLAY ["):
+                break
+        assert processes(place)
+        # As the terminal does it: to all processes in the foreground.
+        os.killpg(running.pid, signal.SIGINT)
+        said = running.stdout.read()
+        assert running.wait(timeout=30) != 0
+    # Ansible may have said much before that.
+    assert said.splitlines()[-1] == "quickstart: interrupted, the servers are stopped"
+    until_nothing_runs(place)
+
+
+def test_a_failed_playbook_fails_the_quickstart(place: Path) -> None:
+    done = subprocess.run(
+        COMMAND,
+        cwd=ROOT,
+        env=environment(place, ANSIBLE_HOST_PATTERN_MISMATCH="error", ANSIBLE_INVENTORY_ENABLED="ini"),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "quickstart: ansible-playbook ended with" in done.stderr
+    assert "Latchkey" not in done.stdout
+
+
+def until_nothing_runs(place: Path) -> None:
+    deadline = time.monotonic() + 20
+    while processes(place):
+        assert time.monotonic() < deadline, processes(place)
+        time.sleep(0.1)

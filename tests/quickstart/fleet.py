@@ -1,0 +1,123 @@
+# Copyright (c) 2026, Latchkey contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The servers, the inventory that describes them, and the playbook run over it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from psycopg import sql
+
+from tests.rig import RigError, ShapedServer, find, shaped_server
+
+ROOT = Path(__file__).parents[2]
+PLAYBOOK = "playbooks/quickstart.yml"
+# From 16 on an administrator may not act for everybody, so only there is something left to report.
+STRICT = 17
+GROUPS = {"rds": "pg_rds", "azure": "pg_azure"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fleet:
+    """Named servers, which run for as long as the `with` block of `start`."""
+
+    servers: dict[str, ShapedServer]
+    connector_password: str = field(default_factory=lambda: secrets.token_urlsafe(12), repr=False)
+
+    @property
+    def _home(self) -> Path:
+        return next(iter(self.servers.values())).home
+
+    @property
+    def inventory(self) -> Path:
+        """Return the inventory's place, which goes when the servers go."""
+        return self._home / "inventory.yml"
+
+    def write_inventory(self) -> None:
+        """Describe the servers as a user would."""
+        groups: dict[str, Any] = {}
+        for name, server in self.servers.items():
+            hosts = groups.setdefault(GROUPS[server.shape.name], {"hosts": {}})["hosts"]
+            hosts[name] = {
+                "pg_host": server.host,
+                "pg_port": server.port,
+                "pg_ca_cert": str(server.ca),
+                "pg_admin_user": server.admin,
+                "pg_admin_password": server.passwords[server.admin],
+            }
+        common = {"pg_connector_password": self.connector_password}
+        self.inventory.touch(mode=0o600)
+        self.inventory.write_text(yaml.safe_dump({"all": {"vars": common, "children": groups}}, sort_keys=False))
+
+    def run(self, *, quiet: bool = False) -> tuple[dict[str, Any], str]:
+        """Run the playbook; return what each host answered, and the output if it was not shown."""
+        results = self._home / "results.json"
+        done = subprocess.run(
+            [Path(sys.executable).with_name("ansible-playbook"), "-i", self.inventory, PLAYBOOK],
+            cwd=ROOT,
+            env={**os.environ, **_environment(results)},
+            stdout=subprocess.PIPE if quiet else None,
+            stderr=subprocess.STDOUT if quiet else None,
+            text=True,
+            check=False,
+        )
+        output = done.stdout or ""
+        if done.returncode:
+            msg = f"ansible-playbook ended with {done.returncode}"
+            raise RigError(f"{output}\n{msg}" if output else msg)
+        answers: dict[str, Any] = json.loads(results.read_text())
+        return answers, output
+
+
+@contextlib.contextmanager
+def start() -> Iterator[Fleet]:
+    """Start both, the one that shows what PostgreSQL 16 changed on the newer binaries if they are to be had."""
+    with contextlib.ExitStack() as stack:
+        rds = stack.enter_context(shaped_server(shape="rds"))
+        azure = stack.enter_context(shaped_server(shape="azure", major=_strict()))
+        for server in (rds, azure):
+            _choose_password(server)
+        fleet = Fleet(servers={"orders-rds": rds, "billing-azure": azure})
+        fleet.write_inventory()
+        yield fleet
+
+
+def _choose_password(server: ShapedServer) -> None:
+    # The fixture's is the name itself, which Ansible would then hide as a secret wherever it is mentioned.
+    password = secrets.token_urlsafe(12)
+    with server.connect() as conn:
+        conn.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(server.admin), sql.Literal(password)))
+    server.passwords[server.admin] = password
+
+
+def _strict() -> int | None:
+    # No waiting for a registry that can't be reached: there are other binaries.
+    for name, value in {"npm_config_fetch_retries": "0", "npm_config_fetch_timeout": "20000"}.items():
+        os.environ.setdefault(name, value)
+    try:
+        return find(STRICT).major
+    except RigError:
+        return None
+
+
+def _environment(results: Path) -> dict[str, str]:
+    return {
+        "ANSIBLE_CALLBACKS_ENABLED": "bootstrap_results",
+        "ANSIBLE_CALLBACK_PLUGINS": str(Path(__file__).with_name("callback")),
+        "ANSIBLE_CALLBACK_RESULT_FORMAT": "yaml",
+        "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".venv" / "collections"),
+        "ANSIBLE_NOCOWS": "1",
+        "BOOTSTRAP_RESULTS": str(results),
+        "LC_ALL": "C.UTF-8",
+    }

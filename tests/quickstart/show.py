@@ -1,0 +1,137 @@
+# Copyright (c) 2026, Latchkey contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the quickstart prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from tests.quickstart.proof import CONNECTOR, OPEN
+from tests.rig import Coverage
+
+if TYPE_CHECKING:
+    from tests.quickstart.fleet import Fleet
+
+WIDTH = 110
+REASONS = {
+    "platform": "it is the platform's own",
+    "no_way": "since PostgreSQL 16 the administrator may not act for an owner it has no ADMIN OPTION on",
+}
+SERVICES = {"rds": "Amazon RDS", "azure": "Azure flexible server"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Story:
+    """One server, before and after."""
+
+    name: str
+    version: str
+    before: dict[str, Coverage]
+    after: dict[str, Coverage]
+    first: dict[str, Any]
+    second: dict[str, Any]
+
+    @property
+    def complaints(self) -> Iterable[str]:
+        """Tell what should not be so."""
+        if "coverage" not in self.first:
+            yield "the bootstrap gave no answer"
+            return
+        claimed = {entry["name"]: entry["covered"] for entry in self.first["databases"] if entry["reachable"]}
+        found = {name: one.grantable for name, one in self.after.items()}
+        if claimed != found:
+            yield f"the bootstrap claims {claimed}, but the catalog says {found}"
+        if any(self.after[name].grantable < one.grantable for name, one in self.before.items()):
+            yield "the vendor's SQL reaches more"
+        if self.second.get("changed_tasks") != 0 or self.second.get("statements") != []:
+            yield "the second run changed something"
+
+
+def say(text: str) -> None:
+    """Print a paragraph at once, because Ansible prints to the same place."""
+    print(f"{text}\n", flush=True)
+
+
+def servers(fleet: Fleet) -> None:
+    """Introduce the servers."""
+    for name, one in fleet.servers.items():
+        print(f"  {name:14} PostgreSQL {one.binaries.version:6} shaped like {SERVICES[one.shape.name]}")
+    print(flush=True)
+
+
+def command(playbook: str) -> None:
+    """Show what is about to run."""
+    print(f"$ ansible-playbook -i inventory.yml {playbook}", flush=True)
+
+
+def recap(output: str) -> None:
+    """Show the end of Ansible's output."""
+    say("PLAY RECAP" + output.rpartition("PLAY RECAP")[2].rstrip())
+
+
+def table(stories: list[Story]) -> None:
+    """Print a column for each server."""
+    rows = [
+        ("", *(story.name for story in stories)),
+        ("PostgreSQL", *(story.version for story in stories)),
+        (f"{OPEN}: vendor's SQL", *(_share([story.before[OPEN]]) for story in stories)),
+        (f"{OPEN}: Latchkey", *(_share([story.after[OPEN]]) for story in stories)),
+        ("all databases: vendor's SQL", *(_share(story.before.values()) for story in stories)),
+        ("all databases: Latchkey", *(_share(story.after.values()) for story in stories)),
+        ("first run", *(f"{story.first['seconds']:.1f} s" for story in stories)),
+        (
+            "second run",
+            *(f"{story.second['seconds']:.1f} s, changed={story.second['changed_tasks']}" for story in stories),
+        ),
+        ("logged in, read, passed on", *("yes" for _story in stories)),
+    ]
+    print(f"Objects that {CONNECTOR} can pass on to people:\n")
+    for head, *cells in rows:
+        print(f"  {head:30}" + "".join(f"{cell:18}" for cell in cells).rstrip())
+    print(flush=True)
+
+
+def uncovered(stories: list[Story]) -> None:
+    """Print what is left, and the first statement that an owner must run."""
+    left = [(story.name, entry) for story in stories for entry in story.first["uncovered"]]
+    print("Not covered, because\n")
+    for reason, entries in groupby(sorted(left, key=_cause), key=_cause):
+        print(f"  {REASONS.get(reason, reason)}:")
+        for name, entry in entries:
+            print(f"    {name:14}{entry['owner']:12}{entry['objects']:3} objects in {entry['database']}")
+    for name, entry in left:
+        if entry["cause"] != "platform":
+            print(f"\nOn {name}, {entry['reason']}. Who administers it can run\n")
+            print(f"  {entry['remedy']}")
+            print(f"\nor {entry['owner']} itself in {entry['database']}, beginning with\n")
+            print(f"  {_shortened(entry['sql'][0])}")
+            break
+    print(flush=True)
+
+
+def _cause(left: tuple[str, dict[str, Any]]) -> str:
+    return str(left[1]["cause"])
+
+
+def _share(parts: Iterable[Coverage]) -> str:
+    total = sum(parts, Coverage())
+    return f"{total.grantable} of {total.total}"
+
+
+def _shortened(statement: str) -> str:
+    return statement if len(statement) <= WIDTH else f"{statement[:WIDTH]} …"
+
+
+def kept(fleet: Fleet, holder: int) -> None:
+    """Tell how to go on with servers that keep running."""
+    for name, one in fleet.servers.items():
+        print(f"{name}: sslmode=verify-full")
+        print(f"  host={one.host} port={one.port} sslrootcert={one.ca} dbname={OPEN}")
+        print(f"  user={one.admin} password={one.passwords[one.admin]}")
+        print(f"  user={CONNECTOR} password={fleet.connector_password}")
+    print(f"Inventory: {fleet.inventory}")
+    print(f"Stop both with: kill {holder}")
