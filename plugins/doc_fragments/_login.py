@@ -43,8 +43,8 @@ options:
   ssl_mode:
     description:
       - How the connection is protected. V(disable) never uses TLS; V(allow) uses it if the server insists; V(prefer)
-        uses it if the server can; V(require) insists on it without looking at the certificate; V(verify-ca) also checks
-        who signed the certificate; V(verify-full) also checks that it names O(login_host).
+        uses it if the server can; V(require) insists on it, and looks at the certificate only if O(ca_cert) is given;
+        V(verify-ca) also checks who signed the certificate; V(verify-full) also checks that it names O(login_host).
       - If not set, the environment variable E(PGSSLMODE) is used.
     type: str
     choices: [disable, allow, prefer, require, verify-ca, verify-full]

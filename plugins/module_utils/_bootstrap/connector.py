@@ -54,9 +54,9 @@ def ensure(session: Session, options: Options, graph: RoleGraph, *, check: bool)
     _require_group(options, graph, where=session.where)
     # Before 16 it is the member's attribute that makes a membership of use.
     member = options.platform_membership and graph.platform.admin_group is not None
-    statements = _role_statements(session, options, role, inherit=member and not graph.has_options)
-    if role is not None and (statements or role.superuser):
+    if role is not None:
         require_admin(role, graph, where=session.where)
+    statements = _role_statements(session, options, role, inherit=member and not graph.has_options)
     if not check:
         _execute(session, statements)
     report = ConnectorReport(name=options.connector, created=role is None, statements=statements)
@@ -132,13 +132,14 @@ def _logs_in(options: Options) -> bool:
 
 
 def require_admin(role: Role, graph: RoleGraph, *, where: str) -> None:
+    """Everything is given to the connector: it must be a role that this login, and no stranger, manages."""
     if role.superuser and not graph.roles[graph.me].superuser:
         raise DatabaseRefused(
             f"role {role.name} is a superuser, which {graph.me} may not change",
             where=where,
             next_step="Choose another connector",
         )
-    if not graph.may_grant_membership(role.name):
+    if not (graph.may_grant_membership(role.name) or graph.open_engine):
         holders = sorted({m.member for m in graph.members_of(role.name) if m.admin}) or ["a superuser"]
         raise DatabaseRefused(
             f"role {role.name} exists, and {graph.me} has no ADMIN OPTION on it, so it can't be changed",

@@ -210,7 +210,8 @@ def _open_databases(session: Session, job: Job, chosen: tuple[Database, ...]) ->
 
 def _joined(visit: Visit, level: DatabaseLevel) -> Visit:
     mark = f"{Kind.DATABASE.value} {visit.database}: "
-    lines = tuple(line for line in level.lines if line.startswith(mark))
+    # A colon after the mark belongs to the name of another database.
+    lines = tuple(line for line in level.lines if line.startswith(mark) and ":" not in line[len(mark) :])
     return replace(
         visit,
         uncovered=(*level.of(visit.database), *visit.uncovered),
