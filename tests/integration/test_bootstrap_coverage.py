@@ -102,7 +102,7 @@ def test_the_platforms_own_databases_are_not_touched(shaped: Once, major: int, s
 def test_locked_db_is_entered_used_and_passed_on(ready: Ready) -> None:
     server, said = ready
     assert database_of(said, "locked_db") == {
-        "name": "locked_db", "reachable": True, "reason": None, "objects": 23, "covered": 23,
+        "name": "locked_db", "reachable": True, "reason": None, "expected": True, "objects": 23, "covered": 23,
     }  # fmt: skip
     with connector(server, "locked_db") as conn, conn.transaction(force_rollback=True):
         conn.execute("INSERT INTO locked_s.t_plain (v) VALUES ('x')")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import collections.abc as c
 import typing as t
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.connector import (
     ConnectorReport,
@@ -21,6 +21,7 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.datab
 from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.report import (
     Report,
     Visit,
+    on_database,
     planned_lines,
     step_lines,
 )
@@ -300,14 +301,9 @@ def _take_back(session: Session, job: Job, removal: Removal) -> None:
 
 def _database_lines(plan: Plan) -> tuple[str, ...]:
     """Lines of the diff for the databases themselves, each with its database as the others have."""
-    return tuple(
-        f"{name}: {line}"
-        for batch in plan.batches
-        for step in batch.steps
-        if isinstance(step, Step)
-        for name in step.objects
-        for line in step_lines([replace(step, objects=(name,))])
-    )
+    steps = [step for batch in plan.batches for step in batch.steps]
+    databases = dict.fromkeys(str(name) for step in steps for name in step.objects)
+    return tuple(f"{name}: {line}" for name in databases for line in step_lines(on_database(steps, name)))
 
 
 def _visit(removal: Removal, job: Job) -> Visit:

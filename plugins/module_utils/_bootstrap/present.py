@@ -9,15 +9,14 @@
 from __future__ import annotations
 
 import typing as t
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap import connector as connectors
 from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.databases import choose, obstacle
 from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.report import (
     Report,
     Visit,
-    achieved_lines,
-    planned_lines,
+    on_database,
 )
 from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.visit import (
     Job,
@@ -59,20 +58,25 @@ class DatabaseLevel:
     """What was done to the databases themselves, from the maintenance database."""
 
     statements: tuple[Statement, ...] = ()
+    planned: Plan = field(default_factory=Plan)
     uncovered: tuple[Uncovered, ...] = ()
-    lines: tuple[str, ...] = ()
 
-    def of(self, database: str) -> tuple[Uncovered, ...]:
-        """The part of one database."""
-        found = []
-        for entry in self.uncovered:
-            named = [step for step in entry.steps if any(name.name == database for name in step.objects)]
-            steps = tuple(
-                replace(step, objects=(ObjectName(None, database),)) for step in named if isinstance(step, Step)
-            )
-            if steps:
-                found.append(replace(entry, steps=steps))
-        return tuple(found)
+    def add_to(self, visit: Visit) -> Visit:
+        """The visit with the part that is about its database."""
+        left = [
+            replace(entry, steps=steps)
+            for entry in self.uncovered
+            if (steps := on_database(entry.steps, visit.database))
+        ]
+        refused = {step for entry in left for step in entry.steps}
+        asked = on_database((step for batch in self.planned.batches for step in batch.steps), visit.database)
+        given = tuple(step for step in asked if step not in refused)
+        return replace(
+            visit,
+            uncovered=(*left, *visit.uncovered),
+            given=(*given, *visit.given),
+            changed=visit.changed or bool(given),
+        )
 
 
 def provide(
@@ -136,7 +140,7 @@ def _reach(session: Session, job: Job, chosen: tuple[Database, ...]) -> tuple[tu
     ]
     shut = {visit.database for visit in closed}
     visits = visit_all(job, [database.name for database in chosen if database.name not in shut])
-    joined = tuple(_joined(_joined(visit, level), opened) for visit in (*closed, *visits))
+    joined = tuple(opened.add_to(level.add_to(visit)) for visit in (*closed, *visits))
     return joined, (*level.statements, *opened.statements)
 
 
@@ -169,11 +173,8 @@ def _give_on_databases(session: Session, job: Job, databases: list[str]) -> Data
         check=job.check,
     )
     statements = planned_statements(outcome.planned, graph=job.graph) if job.check else outcome.statements
-    lines = planned_lines(outcome.planned) if job.check else achieved_lines(outcome.planned, outcome.uncovered)
     return DatabaseLevel(
-        statements=tuple(map(Statement.plain, statements)),
-        uncovered=outcome.uncovered,
-        lines=lines,
+        statements=tuple(map(Statement.plain, statements)), planned=outcome.planned, uncovered=outcome.uncovered
     )
 
 
@@ -204,19 +205,8 @@ def _open_databases(session: Session, job: Job, chosen: tuple[Database, ...]) ->
     applied = apply(session, [batch], graph=job.graph)
     return DatabaseLevel(
         statements=tuple(map(Statement.plain, applied.statements)),
-        lines=achieved_lines(Plan(batches=(batch,)), applied.refused),
-    )
-
-
-def _joined(visit: Visit, level: DatabaseLevel) -> Visit:
-    mark = f"{Kind.DATABASE.value} {visit.database}: "
-    # A colon after the mark belongs to the name of another database.
-    lines = tuple(line for line in level.lines if line.startswith(mark) and ":" not in line[len(mark) :])
-    return replace(
-        visit,
-        uncovered=(*level.of(visit.database), *visit.uncovered),
-        gained=(*lines, *visit.gained),
-        changed=visit.changed or bool(lines),
+        planned=Plan(batches=(batch,)),
+        uncovered=applied.refused,
     )
 
 

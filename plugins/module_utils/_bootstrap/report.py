@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import collections.abc as c
 import typing as t
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.statements import compose
 from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.values import (
     AnyStep,
     Cause,
     DefaultStep,
+    ObjectName,
     Plan,
+    Step,
     Uncovered,
 )
 
@@ -32,7 +34,8 @@ if t.TYPE_CHECKING:
 class Visit:
     """One database of the server: what was found there and what was done.
 
-    ``expected``: that it was not reached is nobody's fault and no run can change it.
+    ``expected``: that it was not reached is nobody's fault and no run can change it. ``planned``: what was to be given
+    in it; ``given``: what was, on the database itself.
     """
 
     database: str
@@ -44,8 +47,13 @@ class Visit:
     changed: bool = False
     uncovered: tuple[Uncovered, ...] = ()
     statements: tuple[Statement, ...] = ()
+    planned: Plan = field(default_factory=Plan)
+    given: tuple[Step, ...] = ()
     lost: tuple[str, ...] = ()
-    gained: tuple[str, ...] = ()
+
+    @property
+    def gained(self) -> tuple[str, ...]:
+        return (*step_lines(self.given), *achieved_lines(self.planned, self.uncovered))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +144,12 @@ def step_lines(steps: c.Iterable[AnyStep]) -> tuple[str, ...]:
 
 def planned_lines(plan: Plan) -> tuple[str, ...]:
     return tuple(line for batch in plan.batches if batch.route.proven for line in step_lines(batch.steps))
+
+
+def on_database(steps: c.Iterable[AnyStep], database: str) -> tuple[Step, ...]:
+    """Of steps on databases themselves, the part that is about one of them."""
+    name = ObjectName(None, database)
+    return tuple(replace(step, objects=(name,)) for step in steps if isinstance(step, Step) and name in step.objects)
 
 
 def achieved_lines(plan: Plan, uncovered: c.Iterable[Uncovered]) -> tuple[str, ...]:

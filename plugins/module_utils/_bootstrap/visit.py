@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.databases import TEMPLATE1
 from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.report import (
     Visit,
-    achieved_lines,
-    planned_lines,
 )
 from ansible_collections.latchkey.postgres.plugins.module_utils._deps import psycopg
 from ansible_collections.latchkey.postgres.plugins.module_utils._errors import ServerUnreachable
@@ -131,7 +129,7 @@ def _report(database: str, outcome: Outcome[Snapshot], *, job: Job) -> Visit:
         changed=bool(statements) if job.check else before != after,
         uncovered=outcome.uncovered,
         statements=tuple(map(Statement.plain, statements)),
-        gained=planned_lines(outcome.planned) if job.check else achieved_lines(outcome.planned, outcome.uncovered),
+        planned=outcome.planned,
     )
 
 

@@ -32,6 +32,8 @@ SETTINGS = {
     "lock_timeout": "2s",
     "idle_in_transaction_session_timeout": "60s",
     "client_min_messages": "notice",
+    # To compile the catalog queries would take longer than to run them.
+    "jit": "off",
 }
 # The distributions' places of the system's authorities, for a Python that was built to look elsewhere.
 CA_FILES = (

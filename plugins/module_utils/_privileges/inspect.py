@@ -12,7 +12,9 @@ A privilege counts as held by whomever it was granted, since it can be used.
 
 from __future__ import annotations
 
+import collections
 import collections.abc as c
+import itertools
 import typing as t
 from dataclasses import dataclass
 
@@ -33,6 +35,8 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.valu
 if t.TYPE_CHECKING:
     from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.platforms import Platform
     from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.session import Session
+
+KINDS = tuple(Kind)  # the order in which gaps are listed
 
 # acldefault() spells out every privilege of a kind that this version knows, so MAINTAIN comes by itself on 17.
 KNOWN = """
@@ -79,7 +83,10 @@ OBJECTS = """
   SELECT 'TYPE', s.name, y.typname::text, NULL, y.typowner, y.typacl, s.reserved
     FROM pg_type y JOIN scope s ON s.oid = y.typnamespace
    WHERE y.typtype IN ('e', 'd', 'r')
-      OR (y.typtype = 'c' AND EXISTS (SELECT FROM pg_class c WHERE c.oid = y.typrelid AND c.relkind = 'c'))
+  UNION ALL
+  SELECT 'TYPE', s.name, y.typname::text, NULL, y.typowner, y.typacl, s.reserved
+    FROM pg_class c JOIN pg_type y ON y.oid = c.reltype JOIN scope s ON s.oid = y.typnamespace
+   WHERE c.relkind = 'c'
 """
 DATABASES = """
   SELECT 'DATABASE' AS kind, NULL::text AS schema, d.datname::text AS name, NULL::text AS arguments,
@@ -96,8 +103,8 @@ object AS ({objects})
 SELECT DISTINCT schema || '.' || name FROM object WHERE name IS NOT NULL
 """
 
-# One row per group of objects that have kind, owner and missing privileges in common; `missing` is NULL where all
-# is held. The owner itself holds everything.
+# Objects are alike by the hundred, so each ACL of a kind and owner is judged once; `missing` is NULL where all is held.
+# The owner itself holds everything.
 GAPS = """
 WITH wanted AS (
   SELECT w.kind, array_agg(w.privilege) AS privileges
@@ -109,31 +116,35 @@ scope AS (
     FROM unnest(%(oids)s::oid[], %(names)s::text[], %(reserved)s::bool[]) AS s (oid, name, reserved)
 ),
 object AS ({objects}),
-compared AS (
-  SELECT o.*, m.missing
-    FROM object o JOIN wanted w USING (kind)
+alike AS (
+  SELECT kind, owner, acl,
+         reserved OR owner IN (SELECT oid FROM pg_roles WHERE rolname = ANY (%(superusers)s)) AS reserved,
+         count(*) AS objects,
+         array_agg(schema) AS schemas, array_agg(name) AS names, array_agg(arguments) AS arguments
+    FROM object
+   WHERE %(named)s::text[] IS NULL OR name IS NULL OR schema IS NULL
+      OR schema || '.' || name = ANY (%(named)s::text[])
+   GROUP BY 1, 2, 3, 4
+),
+judged AS (
+  SELECT a.*, m.missing
+    FROM alike a JOIN wanted w USING (kind)
    CROSS JOIN LATERAL (
      SELECT array_agg(p) AS missing FROM unnest(w.privileges) AS p
-      WHERE o.owner IS DISTINCT FROM %(grantee)s::oid
-        AND p <> ALL (ARRAY(SELECT a.privilege_type FROM aclexplode(o.acl) AS a
-                             WHERE a.grantee = %(grantee)s::oid AND (a.is_grantable OR NOT %(grant_option)s)))
+      WHERE a.owner IS DISTINCT FROM %(grantee)s::oid
+        AND p <> ALL (ARRAY(SELECT x.privilege_type FROM aclexplode(a.acl) AS x
+                             WHERE x.grantee = %(grantee)s::oid AND (x.is_grantable OR NOT %(grant_option)s)))
    ) AS m
-   WHERE %(named)s::text[] IS NULL OR o.name IS NULL OR o.schema IS NULL
-      OR o.schema || '.' || o.name = ANY (%(named)s::text[])
 )
-SELECT kind, pg_get_userbyid(owner)::text,
-       reserved OR owner IN (SELECT oid FROM pg_roles WHERE rolname = ANY (%(superusers)s)),
-       missing,
+SELECT kind, pg_get_userbyid(owner)::text, reserved, objects, missing,
        missing IS NOT NULL AND NOT EXISTS (
          SELECT FROM unnest(missing) AS p
-          WHERE NOT EXISTS (SELECT FROM aclexplode(acl) AS a
-                             WHERE a.privilege_type = p AND a.is_grantable AND pg_has_role(a.grantee, 'USAGE'))),
-       count(*),
-       array_agg(schema) FILTER (WHERE missing IS NOT NULL),
-       array_agg(name) FILTER (WHERE missing IS NOT NULL),
-       array_agg(arguments) FILTER (WHERE missing IS NOT NULL)
-  FROM compared
- GROUP BY 1, 2, 3, 4, 5
+          WHERE NOT EXISTS (SELECT FROM aclexplode(acl) AS x
+                             WHERE x.privilege_type = p AND x.is_grantable AND pg_has_role(x.grantee, 'USAGE'))),
+       CASE WHEN missing IS NOT NULL THEN schemas END,
+       CASE WHEN missing IS NOT NULL THEN names END,
+       CASE WHEN missing IS NOT NULL THEN arguments END
+  FROM judged
 """
 
 DEFAULTS = """
@@ -195,7 +206,7 @@ def read_snapshot(session: Session, question: Question) -> Snapshot:
     creators.update(role for row in ours for role in (row[2], *row[3]))
     creators.discard(DATABASE_OWNER)
     return Snapshot(
-        objects=sum(row[5] for row in rows),
+        objects=sum(row[3] for row in rows),
         gaps=_gaps(rows),
         schemas=tuple(sorted(row[1] for row in ours)),
         creators=tuple(sorted(role for role in creators if not question.platform.owns_role(role))),
@@ -231,17 +242,20 @@ def read_defaults(session: Session, question: Question) -> tuple[DefaultItem, ..
 
 
 def _gaps(rows: c.Iterable[tuple[t.Any, ...]]) -> tuple[Gap, ...]:
-    gaps = [
+    """One gap for all objects of an owner that lack the same, whatever else their ACLs say."""
+    lacking: dict[tuple[t.Any, ...], list[tuple[t.Any, ...]]] = collections.defaultdict(list)
+    for kind, owner, reserved, _objects, missing, passable, schemas, names, arguments in rows:
+        if missing is not None:
+            alike = (owner, KINDS.index(Kind(kind)), tuple(sorted(missing)), passable, reserved)
+            lacking[alike].extend(zip(schemas, names, arguments, strict=True))
+    return tuple(
         Gap(
-            kind=Kind(kind),
+            kind=KINDS[kind],
             owner=owner,
-            privileges=tuple(sorted(missing)),
+            privileges=privileges,
             passable=passable,
             reserved=reserved,
-            objects=tuple(sorted(map(ObjectName, schemas, names, arguments), key=str)),
+            objects=tuple(itertools.starmap(ObjectName, sorted(found))),
         )
-        for kind, owner, reserved, missing, passable, _count, schemas, names, arguments in rows
-        if missing is not None
-    ]
-    order = list(Kind)
-    return tuple(sorted(gaps, key=lambda gap: (gap.owner, order.index(gap.kind), gap.privileges, gap.passable)))
+        for (owner, kind, privileges, passable, reserved), found in sorted(lacking.items())
+    )

@@ -138,9 +138,10 @@ def cut(batch: Batch) -> c.Iterator[Batch]:
 
 
 def _cut_step(step: AnyStep) -> tuple[AnyStep, ...]:
-    if len(step.objects) <= MOST_OBJECTS:
+    if not isinstance(step, Step):
         return (step,)
-    return tuple(part for half in step.split() for part in _cut_step(half))
+    starts = range(0, len(step.objects), MOST_OBJECTS)
+    return tuple(replace(step, objects=step.objects[start : start + MOST_OBJECTS]) for start in starts)
 
 
 def way(owner: str, database_owner: str, *, graph: RoleGraph) -> Route | None:

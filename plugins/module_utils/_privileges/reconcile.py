@@ -96,8 +96,11 @@ def items(steps: c.Iterable[AnyStep]) -> c.Iterator[Item]:
                 yield Item(step.kind, name)
 
 
-def without(batch: Batch, refused: c.Container[Item]) -> c.Iterator[Batch]:
+def without(batch: Batch, refused: c.Collection[Item]) -> c.Iterator[Batch]:
     """The batch less what was refused before, if anything is left."""
+    if not refused:
+        yield batch
+        return
     steps: list[AnyStep] = []
     for step in batch.steps:
         if isinstance(step, Step):
