@@ -20,7 +20,8 @@ export LC_ALL := C.UTF-8
 # How tools are started: with the collection in reach, and a HOME that holds nothing stale and keeps yours clean.
 RUN := HOME="$(CURDIR)/.cache/home" PATH="$(CURDIR)/.venv/bin:$$PATH" \
 	PYTHONPATH="$(CURDIR)/.venv/collections" ANSIBLE_COLLECTIONS_PATH="$(CURDIR)/.venv/collections"
-PYTEST := $(RUN) pytest
+# Several tests at once, each with servers of its own.
+PYTEST := $(RUN) pytest -n auto --maxprocesses 4 --dist worksteal
 
 .PHONY: help quickstart test lint types format unit integration matrix bench sanity docs build clean
 

@@ -164,6 +164,11 @@ def changes(before: dict[str, frozenset[Row]], after: dict[str, frozenset[Row]])
     ]
 
 
+def next_xid(server: Server) -> int:
+    """The next transaction id; to ask takes none."""
+    return int(ask(server, "SELECT txid_snapshot_xmax(txid_current_snapshot())")[0][0])
+
+
 # ------------------------------------------------------------------ the server's log
 STATEMENT = re.compile(r"LOG:  (?:statement|execute [^:]*): (.*)")
 
