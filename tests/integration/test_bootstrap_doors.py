@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from tests.rig import ShapedServer, shaped_server
 
 ROOT = Path(__file__).parents[2]
 SECRET, ADMINS = "Conn3ctorSecret", "Adm1nSecret"
+ARGUMENT = re.compile(r'"(connector_password|login_password|update_password|login_user|connect_timeout)": (\S+?),?\n')
 PLAYBOOK = """
 - hosts: servers
   connection: local
@@ -181,6 +183,13 @@ def test_each_door_does_the_work(both: Both, direct: str) -> None:
     assert "pg_mine" in fourth["msg"]
     assert "gone" in fifth["msg"]
     assert "'nowhere' matches no database" in sixth["msg"]
+
+
+def test_both_doors_show_the_arguments_alike_with_secrets_left_out(both: Both) -> None:
+    """But for options that are refused at once: the module repeats all of them, the action shows none."""
+    shown = {direct: set(ARGUMENT.findall(played.output)) for direct, (_server, played) in both.items()}
+    assert shown["auto"] == shown["never"]
+    assert ("connector_password", '"VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"') in shown["auto"]
 
 
 @pytest.mark.parametrize("direct", ["auto", "never"])

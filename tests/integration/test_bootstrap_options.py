@@ -125,6 +125,8 @@ def test_an_excluded_schema_stays_uncovered_and_so_does_what_is_made_in_it(shape
         conn.execute("INSERT INTO pgboss.later VALUES (1)")
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             conn.execute("SELECT * FROM alpha_s.later")
+    not_even_without_its_schema = f"SELECT has_table_privilege('{CONNECTOR}', 'alpha_s.later', 'SELECT')"
+    assert ask(server, not_even_without_its_schema, "appdb_open") == [(False,)]
     assert bootstrapped(server, **options)["changed"] is False
 
 

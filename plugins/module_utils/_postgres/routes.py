@@ -16,7 +16,7 @@ import collections
 import collections.abc as c
 import functools
 import typing as t
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 if t.TYPE_CHECKING:
     from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.platforms import Platform
@@ -83,6 +83,17 @@ class RoleGraph:
             return None
         return self._direct(role) or self._borrowed(role)
 
+    def inheriting(self, route: Route) -> Route | None:
+        """The way to have the rights of a route's role without its identity, or None where there is none."""
+        if not route.proven:
+            return replace(route, inherited=True)
+        if route.role not in self.roles:
+            return None
+        if self.roles[self.me].superuser or route.role in self._inherited:
+            return Route(role=route.role, inherited=True)
+        chain = self._chain(route.role, self._that_inherit)
+        return None if chain is None else Route(role=route.role, borrow=chain, inherited=True)
+
     def own_route(self) -> Route:
         """To act as oneself."""
         return Route(role=self.me, inherited=True)
@@ -98,9 +109,10 @@ class RoleGraph:
     def _borrowed(self, role: str) -> Route | None:
         if self.roles[role].superuser:
             return None
-        chain = self._chain(role)
-        if chain is not None:
-            return Route(role=role, borrow=chain)
+        for memberships, inherited in ((self._that_set, False), (self._that_inherit, True)):
+            chain = self._chain(role, memberships)
+            if chain is not None:
+                return Route(role=role, borrow=chain, inherited=inherited)
         may_ask = self.open_engine and not self.platform.owns_role(role)
         return Route(role=role, borrow=(role,), proven=False) if may_ask else None
 
@@ -115,8 +127,8 @@ class RoleGraph:
     def members_of(self, role: str) -> tuple[Membership, ...]:
         return tuple(m for m in self.memberships if m.role == role)
 
-    def _chain(self, role: str) -> tuple[str, ...] | None:
-        """The shortest chain of ADMIN that ends at ``role``, or at one that may act as it."""
+    def _chain(self, role: str, memberships: tuple[Membership, ...]) -> tuple[str, ...] | None:
+        """The shortest chain of ADMIN that ends at ``role``, or at one that these memberships lead from to it."""
         if self.may_grant_membership(role):
             return (role,) if not self.would_be_circular(role) else None
         if not self.has_options:
@@ -129,7 +141,7 @@ class RoleGraph:
             lent = self._administered_from(lender)
             if role in lent:
                 return (*_walk_back(came_from, lender), role)
-            if role in self._closure(lender, self._that_set):
+            if role in self._closure(lender, memberships):
                 return _walk_back(came_from, lender)
             for further in sorted(lent):
                 if further not in came_from and self._may_lend(further):

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import collections.abc as c
 import typing as t
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ansible_collections.latchkey.postgres.plugins.module_utils._deps import psycopg
 from ansible_collections.latchkey.postgres.plugins.module_utils._errors import ServerUnreachable
@@ -62,15 +62,11 @@ def apply(session: Session, batches: c.Iterable[Batch], *, graph: RoleGraph) -> 
     return done
 
 
-def transaction(batch: Batch, *, graph: RoleGraph, inherit: bool = False) -> tuple[Composable, ...]:
-    """The statements of one batch between BEGIN and COMMIT.
-
-    ``inherit``: keep the login's own identity and inherit the owner's rights instead. That serves an owner that may
-    not use the schema its objects are in; PostgreSQL records the owner as grantor all the same.
-    """
+def transaction(batch: Batch, *, graph: RoleGraph) -> tuple[Composable, ...]:
+    """The statements of one batch between BEGIN and COMMIT."""
     steps = tuple(compose(step) for step in batch.steps)
-    take, give_back = borrow(batch.route.borrow, graph=graph, inherit=inherit)
-    if inherit or batch.route.inherited:
+    take, give_back = borrow(batch.route.borrow, graph=graph, inherit=batch.route.inherited)
+    if batch.route.inherited:
         return (*take, *steps, *give_back)
     become = sql.statement("SET LOCAL ROLE {role}", role=sql.name(batch.route.role))
     return (*take, become, *steps, sql.statement("RESET ROLE"), *give_back)
@@ -115,26 +111,28 @@ def _apply(session: Session, batch: Batch, *, graph: RoleGraph, attempts: int) -
 
 
 def _attempt_ways(session: Session, batch: Batch, *, graph: RoleGraph, attempts: int) -> tuple[Composable, ...]:
-    """As the owner; and if that is refused, by inheriting the owner's rights."""
+    """As the owner; and if that is refused, with the login's own identity and the owner's rights.
+
+    The second way serves an owner that may not use the schema its objects are in; PostgreSQL records the owner as
+    grantor all the same.
+    """
     patient = attempts > 1
     try:
         return retrying(lambda: _attempt(session, batch, graph=graph, patient=patient), attempts=attempts)
     except psycopg.Error as error:
-        if error.sqlstate != INSUFFICIENT_PRIVILEGE or batch.route.inherited:
+        detour = None if batch.route.inherited else graph.inheriting(batch.route)
+        if error.sqlstate != INSUFFICIENT_PRIVILEGE or detour is None:
             raise
+        other = replace(batch, route=detour)
         try:
-            return retrying(
-                lambda: _attempt(session, batch, graph=graph, inherit=True, patient=patient), attempts=attempts
-            )
+            return retrying(lambda: _attempt(session, other, graph=graph, patient=patient), attempts=attempts)
         except (psycopg.Error, _BorrowRefused):
             raise error from None
 
 
-def _attempt(
-    session: Session, batch: Batch, *, graph: RoleGraph, inherit: bool = False, patient: bool
-) -> tuple[Composable, ...]:
+def _attempt(session: Session, batch: Batch, *, graph: RoleGraph, patient: bool) -> tuple[Composable, ...]:
     """One transaction; it commits only if the login's memberships are what they were."""
-    statements = transaction(batch, graph=graph, inherit=inherit)
+    statements = transaction(batch, graph=graph)
     borrowed = len(batch.route.borrow)
     with session.writing():
         if not patient:
