@@ -357,10 +357,14 @@ def test_proxy_cuts_by_itself(server: StartServer) -> None:
         conn = one.connect(port=proxy.port)
         # Not at once: the handshake's writes may reach the proxy in fewer pieces than they did before.
         with pytest.raises(psycopg.OperationalError):
-            for _statement in range(10):
-                conn.execute("SELECT 1")
+            _ask_often(conn)
     with one.connect() as conn:
         conn.execute("TABLE survivor")
+
+
+def _ask_often(conn: psycopg.Connection[Any]) -> None:
+    for _time in range(10):
+        conn.execute("SELECT 1")
 
 
 def test_open_ddl_is_in_the_way(server: StartServer) -> None:
