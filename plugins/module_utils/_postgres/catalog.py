@@ -138,3 +138,9 @@ def membership_rows(session: Session, roles: c.Iterable[str]) -> str:
            AND pg_get_userbyid(roleid)::text = ANY (%(roles)s)
         """
     return str(session.rows(query, {"roles": list(roles)})[0][0])
+
+
+def has_more_attributes(session: Session, *, role: int) -> bool:
+    """Whether the role may do what no connector needs: CREATEDB, REPLICATION or BYPASSRLS."""
+    query = "SELECT rolcreatedb OR rolreplication OR rolbypassrls FROM pg_roles WHERE oid = %(role)s::oid"
+    return bool(session.rows(query, {"role": role})[0][0])

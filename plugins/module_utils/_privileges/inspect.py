@@ -88,11 +88,12 @@ OBJECTS = """
     FROM pg_class c JOIN pg_type y ON y.oid = c.reltype JOIN scope s ON s.oid = y.typnamespace
    WHERE c.relkind = 'c'
 """
-DATABASES = """
+EVERY_DATABASE = """
   SELECT 'DATABASE' AS kind, NULL::text AS schema, d.datname::text AS name, NULL::text AS arguments,
          d.datdba AS owner, d.datacl AS acl, false AS reserved
-    FROM pg_database d WHERE d.datname = ANY (%(databases)s)
+    FROM pg_database d
 """
+DATABASES = EVERY_DATABASE + " WHERE d.datname = ANY (%(databases)s)"
 
 NAMES = """
 WITH scope AS (
