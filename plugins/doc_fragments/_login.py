@@ -70,6 +70,7 @@ options:
   connect_params:
     description:
       - Further parameters of libpq by their names. They win over all other options.
+      - A password belongs in O(login_password), where it is hidden from the very start.
       - See U(https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS).
     type: dict
     default: {}

@@ -32,7 +32,8 @@ options:
       - V(present) makes the connector and gives it what is missing.
       - V(absent) takes everything back that the connector holds, in every database, and drops it. If anything stands in
         the way, such as objects that it owns or privileges that it has passed on, the task fails, says what, and
-        changes nothing.
+        changes nothing. A role without C(LOGIN) and C(CREATEROLE), or with C(CREATEDB), C(REPLICATION) or C(BYPASSRLS),
+        is taken for somebody else's and is not dropped.
     type: str
     choices: [present, absent]
     default: present

@@ -57,7 +57,7 @@ ADVICE = (
 def explain(text: str, *, login: Login) -> tuple[str, str | None]:
     """What libpq said, on one line, and the next step if it is known."""
     reason = " ".join(text.split())
-    advice = next((step for words, step in ADVICE if words in text), None)
+    advice = next((step for words, step in ADVICE if words in reason), None)
     if advice is None:
         return reason, None
     ca_advice = platforms.by_host(login.host).ca_advice
