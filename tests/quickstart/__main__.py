@@ -49,7 +49,7 @@ def bootstrap(fleet: Fleet) -> list[Story]:
     """Measure, bootstrap, measure again, use it, and bootstrap once more."""
     before = {name: proof.vendor(server) for name, server in fleet.servers.items()}
     show.command(PLAYBOOK)
-    first, _ = fleet.run()
+    first = fleet.run()[0]
     for server in fleet.servers.values():
         proof.use(server, fleet.connector_password)
     show.command(f"{PLAYBOOK}   # again")

@@ -51,12 +51,17 @@ def use(server: ShapedServer, password: str) -> None:
     """Be the connector: read a table, pass it on to somebody new, and see that this one reads it and no other."""
     with server.connect(user=CONNECTOR, password=password, dbname=OPEN) as connector:
         connector.execute(f"SELECT count(*) FROM {TABLE}")
-        with _person(connector) as (name, secret), server.connect(user=name, password=secret, dbname=OPEN) as person:
-            person.execute(f"SELECT count(*) FROM {TABLE}")
-            with contextlib.suppress(errors.InsufficientPrivilege):
-                person.execute(f"SELECT count(*) FROM {OTHER_TABLE}")
-                msg = f"somebody who was given {TABLE} can also read {OTHER_TABLE}"
-                raise RigError(msg)
+        with _person(connector) as login:
+            _read_one_table(server, *login)
+
+
+def _read_one_table(server: ShapedServer, name: str, secret: str) -> None:
+    with server.connect(user=name, password=secret, dbname=OPEN) as person:
+        person.execute(f"SELECT count(*) FROM {TABLE}")
+        with contextlib.suppress(errors.InsufficientPrivilege):
+            person.execute(f"SELECT count(*) FROM {OTHER_TABLE}")
+            msg = f"somebody who was given {TABLE} can also read {OTHER_TABLE}"
+            raise RigError(msg)
 
 
 @contextlib.contextmanager
