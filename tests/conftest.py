@@ -38,6 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--shapes", help=f"services (default: {ALL_SHAPES})")
     group.addoption("--variants", help="kinds of engine (default: stock)")
     group.addoption("--matrix", action="store_true", help="all majors, shapes and variants")
+    group.addoption("--thorough", action="store_true", help="four times as many random estates, and shrink failures")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

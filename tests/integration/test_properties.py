@@ -56,7 +56,7 @@ def stage(shaped_once: Callable[..., ShapedServer]) -> Callable[[int], ShapedSer
 
 def careful(request: pytest.FixtureRequest, examples: int) -> settings:
     """The same examples each time; more of them when everything is tried."""
-    thorough = request.config.getoption("--matrix")
+    thorough = request.config.getoption("--thorough")
     # To make a failing estate small takes minutes.
     shrink = (Phase.shrink,) if thorough else ()
     return settings(
