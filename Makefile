@@ -55,8 +55,10 @@ unit: .venv/run  ## Tests without a server
 integration: .venv/run  ## Tests with servers of the default PostgreSQL versions
 	@$(PYTEST) tests/integration
 
-matrix: .venv/run  ## Tests with servers of all PostgreSQL versions and shapes
-	@$(PYTEST) tests/integration --matrix
+# The faults are tried on the default versions by `make test`.
+matrix: .venv/run  ## Effects and properties with servers of all PostgreSQL versions and shapes
+	@$(PYTEST) --matrix tests/integration/test_bootstrap_*.py tests/integration/test_engine.py \
+		tests/integration/test_properties*.py
 
 bench: .venv/run  ## Measure speed
 	@$(RUN) python -m tests.bench
