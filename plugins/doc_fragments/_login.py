@@ -24,15 +24,31 @@ options:
     default: 5432
   login_user:
     description:
-      - The role to log in as.
+      - The role to log in as. Needed unless O(login_secret) names it, which wins.
       - If not set, the environment variable E(PGUSER) is used.
     type: str
-    required: true
   login_password:
     description:
-      - Its password, or a token of the cloud that serves as one.
+      - Its password, or a token of the cloud that serves as one. O(login_secret) and O(login_auth) win over it.
       - If not set, the environment variable E(PGPASSWORD) is used.
     type: str
+  login_secret:
+    description:
+      - The secret in O(secret_store) that holds the user name and the password to log in with, as a JSON object with
+        C(username) and C(password); or the password alone, of O(login_user). The task fetches it by itself, so that the
+        password is in no variable of Ansible.
+      - A name or an ARN in AWS Secrets Manager; a name or a URL in Azure Key Vault.
+    type: str
+  login_auth:
+    description:
+      - V(password) takes O(login_secret) or O(login_password).
+      - V(rds_iam) makes a token for O(login_user), a role with C(rds_iam), as the identity in O(secret_store) or the
+        one that AWS's standard chain finds. It is valid for 15 minutes, for new connections.
+      - V(entra) gets a token of Microsoft Entra ID for O(login_user), as the identity in O(secret_store) or the one
+        that the environment gives. It is valid for about an hour, for new connections.
+    type: str
+    choices: [password, rds_iam, entra]
+    default: password
   login_db:
     description:
       - The maintenance database, to which the first connection goes. All runs against a server must use the same,
@@ -80,6 +96,58 @@ options:
       - If not set, the environment variable E(PGCONNECT_TIMEOUT) is used.
     type: int
     default: 10
+  secret_store:
+    description:
+      - Where secrets are, and as whom to ask for them and for tokens. What is not given, the SDK of the cloud finds.
+    type: dict
+    suboptions:
+      provider:
+        description: V(aws) is AWS Secrets Manager, V(azure) is Azure Key Vault.
+        type: str
+        choices: [aws, azure]
+        required: true
+      region:
+        description: AWS. The region; an ARN tells its own. If not set, AWS's own chain is used, such as E(AWS_REGION).
+        type: str
+      profile:
+        description: AWS. A profile of its shared files.
+        type: str
+      access_key:
+        description: AWS. The id of an access key. If not set, AWS's own chain is used, such as E(AWS_ACCESS_KEY_ID).
+        type: str
+      secret_key:
+        description: AWS. The secret of the access key.
+        type: str
+      session_token:
+        description: AWS. The session that a temporary access key belongs to.
+        type: str
+      assume_role_arn:
+        description: AWS. A role to act as, from the identity that the other options give.
+        type: str
+      endpoint_url:
+        description: AWS. The address of Secrets Manager, such as that of a VPC endpoint.
+        type: str
+      vault_url:
+        description:
+          - Azure. The vault, such as V(https://acme.vault.azure.net). Its domain tells the cloud, public or sovereign.
+          - Needed unless secrets are named by their URLs.
+        type: str
+      tenant:
+        description:
+          - Azure. The tenant of a service principal.
+          - If not set, the environment variable E(AZURE_TENANT_ID) is used, else AWX's E(AZURE_TENANT).
+        type: str
+      client_id:
+        description:
+          - Azure. The id of a service principal, or of a user-assigned managed identity.
+          - If not set, the environment variable E(AZURE_CLIENT_ID) is used.
+        type: str
+      client_secret:
+        description:
+          - Azure. The secret of the service principal. Without one, C(DefaultAzureCredential) tries a workload
+            identity, a managed identity and the login of the command line tools.
+          - If not set, the environment variable E(AZURE_CLIENT_SECRET) is used, else AWX's E(AZURE_SECRET).
+        type: str
   direct:
     description:
       - V(auto) does the work inside the Ansible worker when the task's connection is C(local), without become, async,
@@ -92,6 +160,8 @@ options:
 requirements:
   - Python >= 3.10
   - psycopg >= 3.2 (the package C(psycopg[binary]) brings libpq along)
+  - boto3, if secrets or tokens come from AWS
+  - azure-identity and azure-keyvault-secrets, if they come from Azure
 notes:
   - The connection must be direct or through a pooler in session mode, because a lock and settings live in the session.
 """

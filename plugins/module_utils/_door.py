@@ -16,7 +16,7 @@ import collections.abc as c
 import typing as t
 from dataclasses import dataclass, field
 
-from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_required_lib
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
 from ansible_collections.latchkey.postgres.plugins.module_utils._deps import PSYCOPG_TRACEBACK, psycopg
 from ansible_collections.latchkey.postgres.plugins.module_utils._errors import (
@@ -24,7 +24,6 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._errors import (
     LatchkeyError,
     ServerUnreachable,
 )
-from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.session import SSL_MODES, Login
 
 LIBRARY = "psycopg"
 # SQLSTATEs of a server that ends the session: an operator's order, a crash, a shutdown, a dropped database.
@@ -33,10 +32,11 @@ SHUTDOWN = ("57P01", "57P02", "57P03", "57P04")
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """How Ansible runs the task."""
+    """How Ansible runs the task. ``secrets`` that come up on the way are removed from all that is shown."""
 
     check: bool = False
     diff: bool = False
+    secrets: set[str] = field(default_factory=set, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +103,9 @@ def run_module(door: Door) -> t.NoReturn:
     """The module door."""
     module = AnsibleModule(argument_spec=dict(door.arguments), supports_check_mode=True, **door.rules)
     module.no_log_values.update(hidden(module.params))
-    said = door.answer(module.params, Context(check=module.check_mode, diff=module._diff))  # noqa: SLF001
+    context = Context(check=module.check_mode, diff=module._diff)  # noqa: SLF001
+    said = door.answer(module.params, context)
+    module.no_log_values.update(context.secrets)
     for warning in said.pop("warnings", ()):
         module.warn(warning)
     if said.pop("failed", False):
@@ -115,39 +117,3 @@ def hidden(params: Params) -> set[str]:
     """Secrets inside options that as a whole are none."""
     secrets = ("password", "passfile", "sslpassword")
     return {str(value) for key, value in params["connect_params"].items() if key in secrets}
-
-
-def _option(kind: str, variable: str | None = None, **more: t.Any) -> dict[str, t.Any]:
-    return {"type": kind, **({"fallback": (env_fallback, [variable])} if variable else {}), **more}
-
-
-LOGIN_ARGUMENTS: c.Mapping[str, t.Any] = {
-    "login_host": _option("str", "PGHOST", required=True),
-    "login_port": _option("int", "PGPORT", default=5432),
-    "login_user": _option("str", "PGUSER", required=True),
-    "login_password": _option("str", "PGPASSWORD", no_log=True),
-    "login_db": _option("str", "PGDATABASE", default="postgres"),
-    "ssl_mode": _option("str", "PGSSLMODE", default="verify-full", choices=list(SSL_MODES)),
-    "ca_cert": _option("path", "PGSSLROOTCERT", aliases=["ssl_rootcert"]),
-    "ssl_cert": _option("path", "PGSSLCERT"),
-    "ssl_key": _option("path", "PGSSLKEY"),
-    "connect_params": _option("dict", default={}),
-    "connect_timeout": _option("int", "PGCONNECT_TIMEOUT", default=10),
-    "direct": _option("str", default="auto", choices=["auto", "never"]),
-}
-
-
-def login_of(params: Params) -> Login:
-    return Login(
-        host=params["login_host"],
-        port=params["login_port"],
-        user=params["login_user"],
-        password=params["login_password"],
-        database=params["login_db"],
-        ssl_mode=params["ssl_mode"],
-        ca_cert=params["ca_cert"],
-        ssl_cert=params["ssl_cert"],
-        ssl_key=params["ssl_key"],
-        connect_params=params["connect_params"],
-        connect_timeout=params["connect_timeout"],
-    )

@@ -8,6 +8,13 @@
 
 LatchkeyError
   InvalidOption       an option is wrong: nothing was sent to any server
+  LibraryMissing      a Python library is not installed where the task runs
+  SecretUnreadable    a secret or a token can't be had from the cloud, or is of no use
+    SecretMissing     there is no such secret, or no such version of it
+      SecretDeleted   not any more, or not for long
+    SecretDenied      it is there, or may be, and this identity may not
+    SecretDisabled    it is there, and its owner has turned it off
+    SecretChanged     somebody else was faster
   ServerUnreachable   no session with the server: address, TLS, login, limits
   DatabaseRefused     the server is there and will not: rights, state, locks
 """
@@ -38,6 +45,34 @@ class InvalidOption(LatchkeyError):
     kind = "invalid_option"
 
 
+class LibraryMissing(LatchkeyError):
+    kind = "library_missing"
+
+
+class SecretUnreadable(LatchkeyError):
+    kind = "secret_unreadable"
+
+
+class SecretMissing(SecretUnreadable):
+    pass
+
+
+class SecretDeleted(SecretMissing):
+    pass
+
+
+class SecretDenied(SecretUnreadable):
+    pass
+
+
+class SecretDisabled(SecretUnreadable):
+    pass
+
+
+class SecretChanged(SecretUnreadable):
+    pass
+
+
 class ServerUnreachable(LatchkeyError):
     kind = "server_unreachable"
 
@@ -46,4 +81,16 @@ class DatabaseRefused(LatchkeyError):
     kind = "database_refused"
 
 
-__all__ = ("DatabaseRefused", "InvalidOption", "LatchkeyError", "ServerUnreachable")
+__all__ = (
+    "DatabaseRefused",
+    "InvalidOption",
+    "LatchkeyError",
+    "LibraryMissing",
+    "SecretChanged",
+    "SecretDeleted",
+    "SecretDenied",
+    "SecretDisabled",
+    "SecretMissing",
+    "SecretUnreadable",
+    "ServerUnreachable",
+)

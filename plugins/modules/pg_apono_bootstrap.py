@@ -51,12 +51,53 @@ options:
     default: apono_connector
   connector_password:
     description:
-      - The connector's password. Without it the role is made without one.
+      - The connector's password. Without it and O(connector_secret) the role is made without one.
+      - With O(connector_secret), the password that the secret is made with, if there is none yet.
     type: str
+  connector_secret:
+    description:
+      - The secret in O(secret_store) that holds the connector's credentials, as a JSON object with C(username),
+        C(password), C(engine), C(host), C(port) and C(dbname).
+      - A secret that exists is left alone, and the connector is made with its password. Else it is made with a
+        generated password, before the role is, so that a run that ends anywhere leaves nothing that the next one can't
+        go on with.
+      - If the role exists and the secret does not, give the role's password in O(connector_password), or set
+        O(update_password=always).
+      - In the end the task reads what a reader of the secret gets and logs in with it, which must work.
+      - With O(state=absent) the secret is left alone.
+    type: dict
+    suboptions:
+      name:
+        description: Its name or ARN, or the name or URL of a secret in a Key Vault.
+        type: str
+        required: true
+      tags:
+        description:
+          - Tags that the secret must have, besides C(apono-connector-read=true), by which the service may read it.
+            Other tags are left alone.
+        type: dict
+        default: {}
+      kms_key_id:
+        description:
+          - On AWS, the key that a new secret is encrypted with. Without it the account's key for the service is.
+        type: str
+      force:
+        description:
+          - Store new credentials over a secret that holds those of another server or user, which are then lost but for
+            the store's older versions. Without it the task fails.
+        type: bool
+        default: false
+      instance_tag:
+        description:
+          - Give the RDS instance or cluster the tag C(apono-secret) with the ARN of the secret, by which the service
+            discovers it. O(login_host) must be the endpoint.
+        type: bool
+        default: false
   update_password:
     description:
       - V(on_create) sets the password only when the role is made.
-      - V(always) also sets it when a trial login of the connector with O(connector_password) fails.
+      - V(always) also sets it when a trial login of the connector with O(connector_password), or with the password of
+        O(connector_secret), fails.
     type: str
     choices: [on_create, always]
     default: on_create
@@ -146,6 +187,30 @@ EXAMPLES = r"""
     ca_cert: /etc/ssl/rds/global-bundle.pem
     connector_password: "{{ connector_password }}"
 
+- name: Log in with a secret, and keep the connector's credentials in another, which is made if there is none
+  latchkey.postgres.pg_apono_bootstrap:
+    login_host: orders.abc123.eu-west-1.rds.amazonaws.com
+    login_secret: rds-admin/orders
+    connector_secret:
+      name: apono/orders
+      tags:
+        team: data
+      instance_tag: true
+    secret_store:
+      provider: aws
+      region: eu-west-1
+    ca_cert: /etc/ssl/rds/global-bundle.pem
+
+- name: The same with an Azure Key Vault
+  latchkey.postgres.pg_apono_bootstrap:
+    login_host: billing.postgres.database.azure.com
+    login_secret: pg-admin-billing
+    connector_secret:
+      name: apono-billing
+    secret_store:
+      provider: azure
+      vault_url: https://acme.vault.azure.net
+
 - name: See what would be given, in which databases, without changing anything
   latchkey.postgres.pg_apono_bootstrap:
     login_host: orders.postgres.database.azure.com
@@ -215,6 +280,34 @@ connector:
         sql:
           description: The statement that would make it one.
           type: str
+secret:
+  description: The connector's secret; null without O(connector_secret).
+  returned: success
+  type: dict
+  contains:
+    reference:
+      description: Its name, as it was given.
+      type: str
+      sample: apono/orders
+    version:
+      description: The version that is current; null where check mode would have made it.
+      type: str
+    created:
+      description: Whether this run made it, or would in check mode.
+      type: bool
+    replaced:
+      description: Whether this run stored new credentials over those of another server or user, or would.
+      type: bool
+    tags:
+      description: The tags that this run added to a secret that existed, or would.
+      type: dict
+    instance:
+      description: The ARN of the RDS instance or cluster that this run gave its tag, or would; else null.
+      type: str
+    verified:
+      description:
+        - Whether a login with what a reader of the secret gets worked; null where check mode had nothing to try.
+      type: bool
 databases:
   description: The databases that O(databases) means, in the order of their names.
   returned: success

@@ -62,7 +62,7 @@ class DirectAction(ActionBase):
         said = self.door.answer(params, context)
         shown = {key: HIDDEN if self._is_secret(key) and value else value for key, value in params.items()}
         said["invocation"] = {"module_args": shown}
-        cleaned: dict[str, t.Any] = remove_values(said, secrets)
+        cleaned: dict[str, t.Any] = remove_values(said, secrets | context.secrets)
         return cleaned
 
     def _is_secret(self, option: str) -> bool:

@@ -12,8 +12,9 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.options import ARGUMENTS, parse
 from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.run import BOOTSTRAP
-from ansible_collections.latchkey.postgres.plugins.module_utils._door import Context, hidden, login_of
+from ansible_collections.latchkey.postgres.plugins.module_utils._door import Context, hidden
 from ansible_collections.latchkey.postgres.plugins.module_utils._errors import InvalidOption
+from ansible_collections.latchkey.postgres.plugins.module_utils._login import login_of
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import platforms
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import session as sessions
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.diagnosis import explain, is_full
@@ -58,7 +59,7 @@ def checked(**options: Any) -> dict[str, Any]:
 )
 def test_a_wrong_option_is_named_before_anything_is_sent(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidOption, match=message) as caught:
-        parse(checked(**options))
+        parse(checked(**options), Context())
     assert caught.value.next_step
     said = BOOTSTRAP.answer(checked(**options), Context())
     assert (said["failed"], said["changed"], said["error_kind"]) == (True, False, "invalid_option")
@@ -66,16 +67,16 @@ def test_a_wrong_option_is_named_before_anything_is_sent(options: dict[str, Any]
 
 @pytest.mark.parametrize("name", ["é" * 31, "x" * 63, 'a"b; %s', "pgboss", "Apono Connector"])
 def test_a_name_of_up_to_63_bytes_may_be_anything(name: str) -> None:
-    assert parse(checked(connector=name)).connector == name
+    assert parse(checked(connector=name), Context()).connector == name
 
 
 def test_an_empty_password_is_none() -> None:
-    assert parse(checked(connector_password="")).connector_password is None
+    assert parse(checked(connector_password=""), Context()).connector_password is None
 
 
 def test_no_password_shows_in_the_text_of_the_options() -> None:
     given = checked(login_password="s3cretA", connector_password="s3cretB", connect_params={"password": "s3cretC"})
-    assert "s3cret" not in repr(parse(given))
+    assert "s3cret" not in repr(parse(given, Context()))
     assert hidden(given) == {"s3cretC"}
 
 
@@ -85,7 +86,7 @@ def test_every_variable_of_libpq_is_a_fall_back_and_an_option_wins(monkeypatch: 
         monkeypatch.setenv(f"PG{name}", value)
     found = ArgumentSpecValidator(dict(ARGUMENTS)).validate({"login_db": "mine"})
     assert found.error_messages == []
-    assert login_of(found.validated_parameters) == Login(
+    assert login_of(found.validated_parameters, Context()) == Login(
         host="h", port=6543, user="u", password="p", database="mine", ssl_mode="verify-ca", ca_cert="/ca",
         ssl_cert="/cert", ssl_key="/key", connect_timeout=3,
     )  # fmt: skip
@@ -200,9 +201,9 @@ def test_only_a_lack_of_slots_is_worth_waiting_for(said: str, full: bool) -> Non
 
 
 def test_the_documented_defaults_are_the_real_ones() -> None:
-    found = parse(checked())
+    found = parse(checked(), Context())
     assert (found.connector, found.connections, found.databases) == ("apono_connector", 4, ("*",))
     assert (found.platform_membership, found.default_privileges, found.template1) == (True, True, True)
     assert (found.grant_to_group, found.fail_on_uncovered, found.encrypt_password_here) == (False, False, True)
     assert found.platform is None
-    assert parse(checked(platform="rds")).platform is platforms.RDS
+    assert parse(checked(platform="rds"), Context()).platform is platforms.RDS

@@ -23,7 +23,7 @@ if t.TYPE_CHECKING:
 
     from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.options import Options
     from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.routes import Role, RoleGraph
-    from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.session import Session
+    from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.session import Login, Session
 
 HIDDEN = "********"
 # What connect_params may say of the administrator, and the connector's trial login must not take over.
@@ -101,7 +101,7 @@ def _role_statements(session: Session, options: Options, role: Role | None, *, i
     if attributes:
         template = sql.statement("ALTER ROLE {role} {what}", role=connector, what=sql.keyword(attributes))
         statements.append(Statement.plain(template))
-    if options.always_set_password and options.connector_password and not _logs_in(options):
+    if options.always_set_password and options.connector_password and not logs_in(options):
         statements.append(_role_statement(session, options, "ALTER ROLE {role}"))
     return tuple(statements)
 
@@ -120,12 +120,16 @@ def _role_statement(session: Session, options: Options, template: str) -> Statem
     return Statement(command=compose(sent), shown=compose(HIDDEN))
 
 
-def _logs_in(options: Options) -> bool:
-    """Whether the password is the present one. pg_authid is closed on RDS, so a login decides."""
+def login_as(options: Options, *, password: str | None) -> Login:
+    """The connector's own login."""
     others = {key: value for key, value in options.login.connect_params.items() if key not in IDENTITY}
-    login = replace(options.login, user=options.connector, password=options.connector_password, connect_params=others)
+    return replace(options.login, user=options.connector, password=password, connect_params=others)
+
+
+def logs_in(options: Options) -> bool:
+    """Whether the password is the present one. pg_authid is closed on RDS, so a login decides."""
     try:
-        sessions.connect(login, read_only=True).close()
+        sessions.connect(login_as(options, password=options.connector_password), read_only=True).close()
     except ServerUnreachable as error:
         return diagnosis.is_let_in(error.what)
     return True

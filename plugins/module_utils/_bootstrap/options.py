@@ -12,14 +12,29 @@ import collections.abc as c
 import typing as t
 from dataclasses import dataclass, field
 
-from ansible_collections.latchkey.postgres.plugins.module_utils._door import LOGIN_ARGUMENTS, Params, login_of
 from ansible_collections.latchkey.postgres.plugins.module_utils._errors import InvalidOption
+from ansible_collections.latchkey.postgres.plugins.module_utils._login import (
+    LOGIN_ARGUMENTS,
+    LOGIN_RULES,
+    login_of,
+    store_of,
+)
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import platforms
 from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.values import Scope
+from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.rds import read_endpoint
+from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values import (
+    READABLE,
+    Aws,
+    Azure,
+    Reference,
+    locate,
+)
 
 if t.TYPE_CHECKING:
+    from ansible_collections.latchkey.postgres.plugins.module_utils._door import Context, Params
     from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.platforms import Platform
     from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.session import Login
+    from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.rds import Endpoint
 
 LONGEST_NAME = 63  # bytes; the server cuts longer ones with a mere notice
 RESERVED_NAMES = frozenset({"public", "none"})
@@ -30,6 +45,17 @@ ARGUMENTS: c.Mapping[str, t.Any] = {
     "platform": {"type": "str", "default": "auto", "choices": ["auto", *sorted(platforms.BY_NAME)]},
     "connector": {"type": "str", "default": "apono_connector"},
     "connector_password": {"type": "str", "no_log": True},
+    "connector_secret": {
+        "type": "dict",
+        "no_log": False,
+        "options": {
+            "name": {"type": "str", "required": True},
+            "tags": {"type": "dict", "default": {}},
+            "kms_key_id": {"type": "str", "no_log": False},
+            "force": {"type": "bool", "default": False},
+            "instance_tag": {"type": "bool", "default": False},
+        },
+    },
     "update_password": {"type": "str", "default": "on_create", "choices": ["on_create", "always"], "no_log": False},
     "password_encryption": {"type": "str", "default": "client", "choices": ["client", "server"], "no_log": False},
     "platform_membership": {"type": "bool", "default": True},
@@ -42,6 +68,30 @@ ARGUMENTS: c.Mapping[str, t.Any] = {
     "fail_on_uncovered": {"type": "bool", "default": False},
     "connections": {"type": "int", "default": 4},
 }
+RULES: c.Mapping[str, t.Any] = {
+    **LOGIN_RULES,
+    "required_by": {**LOGIN_RULES["required_by"], "connector_secret": ["secret_store"]},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConnectorSecret:
+    """Where the connector's credentials are kept. ``endpoint``: the RDS instance to tag with it, if any."""
+
+    reference: Reference
+    tags: c.Mapping[str, str]
+    kms_key_id: str | None = None
+    force: bool = False
+    endpoint: Endpoint | None = None
+
+    @property
+    def where(self) -> str:
+        return f"connector_secret: {self.reference.where}"
+
+    @property
+    def cloud(self) -> Aws:
+        """For what is asked of AWS besides; as the same identity."""
+        return self.reference.cloud if isinstance(self.reference.cloud, Aws) else Aws()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +100,7 @@ class Options:
     platform: Platform | None
     connector: str
     connector_password: str | None = field(default=None, repr=False)
+    secret: ConnectorSecret | None = None
     always_set_password: bool = False
     encrypt_password_here: bool = True
     platform_membership: bool = True
@@ -63,12 +114,17 @@ class Options:
     connections: int = 4
 
 
-def parse(params: Params) -> Options:
+def parse(params: Params, context: Context) -> Options:
+    """Everything is checked before the login's secret is fetched."""
+    _check_name(params["connector"])
+    _check_rest(params)
+    secret = _secret(params)
     options = Options(
-        login=login_of(params),
+        login=login_of(params, context),
         platform=platforms.BY_NAME.get(params["platform"]),
         connector=params["connector"],
         connector_password=params["connector_password"] or None,
+        secret=secret,
         always_set_password=params["update_password"] == "always",  # noqa: S105
         encrypt_password_here=params["password_encryption"] == "client",  # noqa: S105
         platform_membership=params["platform_membership"],
@@ -81,9 +137,44 @@ def parse(params: Params) -> Options:
         fail_on_uncovered=params["fail_on_uncovered"],
         connections=params["connections"],
     )
-    _check_name(options.connector)
-    _check_rest(options)
+    if options.connector == options.login.user:
+        raise InvalidOption(
+            f"connector: {options.connector!r} is the administrator that this task logs in as (login_user)",
+            next_step="Give the connector a role of its own",
+        )
     return options
+
+
+def _secret(params: Params) -> ConnectorSecret | None:
+    cloud, wanted = store_of(params), params["connector_secret"]
+    if wanted is None or cloud is None:
+        return None
+    reference = locate(cloud, wanted["name"])
+    if reference.version is not None:
+        raise InvalidOption(
+            "connector_secret: a version of the secret is named", next_step="Give its name or URL without the version"
+        )
+    if isinstance(cloud, Azure) and (wanted["kms_key_id"] or wanted["instance_tag"]):
+        raise InvalidOption(
+            "connector_secret: kms_key_id and instance_tag are AWS's", next_step="Leave them out for a Key Vault"
+        )
+    return ConnectorSecret(
+        reference=reference,
+        tags={**READABLE, **{str(key): str(value) for key, value in wanted["tags"].items()}},
+        kms_key_id=wanted["kms_key_id"] or None,
+        force=wanted["force"],
+        endpoint=_endpoint(params["login_host"]) if wanted["instance_tag"] else None,
+    )
+
+
+def _endpoint(host: str) -> Endpoint:
+    endpoint = read_endpoint(host)
+    if endpoint is None:
+        raise InvalidOption(
+            f"connector_secret: instance_tag is wanted, but which RDS instance {host} is can't be read from its name",
+            next_step="Give the endpoint (….rds.amazonaws.com) in login_host, or leave instance_tag out",
+        )
+    return endpoint
 
 
 def _check_name(connector: str) -> None:
@@ -100,22 +191,19 @@ def _check_name(connector: str) -> None:
         )
 
 
-def _check_rest(options: Options) -> None:
-    if options.connector == options.login.user:
-        raise InvalidOption(
-            f"connector: {options.connector!r} is the administrator that this task logs in as (login_user)",
-            next_step="Give the connector a role of its own",
-        )
-    if options.connections < 1:
+def _check_rest(params: Params) -> None:
+    if params["connections"] < 1:
         raise InvalidOption("connections: at least 1 is needed", next_step="Leave it out for 4")
-    if not options.databases:
+    if not params["databases"]:
         raise InvalidOption("databases: the list is empty", next_step="Leave it out for all databases")
-    if options.grant_to_group and not options.platform_membership:
+    if params["grant_to"] != "platform_group":
+        return
+    if not params["platform_membership"]:
         raise InvalidOption(
             "grant_to: platform_group gives the connector nothing while platform_membership is false",
             next_step="Set platform_membership to true, or grant_to to connector",
         )
-    if options.grant_to_group and options.platform is platforms.POSTGRES:
+    if params["platform"] == platforms.POSTGRES.name:
         raise InvalidOption(
             "grant_to: the platform postgres has no platform_group", next_step="Set grant_to to connector"
         )

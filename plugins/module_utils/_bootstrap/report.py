@@ -25,6 +25,7 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.valu
 
 if t.TYPE_CHECKING:
     from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.connector import ConnectorReport
+    from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.credentials import SecretReport
     from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.catalog import Server
     from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.platforms import Platform
     from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.sql import Statement
@@ -67,10 +68,12 @@ class Report:
     statements: tuple[Statement, ...] = ()
     # Of the databases themselves, with their names.
     lost: tuple[str, ...] = ()
+    secret: SecretReport | None = None
 
     @property
     def changed(self) -> bool:
-        return bool(self.connector.statements) or any(visit.changed for visit in self.visits)
+        stored = self.secret is not None and self.secret.changed
+        return stored or bool(self.connector.statements) or any(visit.changed for visit in self.visits)
 
     @property
     def unreached(self) -> tuple[str, ...]:
@@ -104,6 +107,7 @@ class Report:
                 "login": self.server.user,
             },
             "connector": _connector(self.connector),
+            "secret": self.secret.values() if self.secret else None,
             "databases": [_database(visit) for visit in self.visits],
             "coverage": {"objects": objects, "covered": covered, "ratio": _ratio(covered, objects)},
             "uncovered": [_uncovered(visit.database, entry) for visit in self.visits for entry in visit.uncovered],
@@ -124,7 +128,12 @@ class Report:
             "before": _lines(
                 (*self.lost, *(f"{visit.database}: {line}" for visit in self.visits for line in visit.lost))
             ),
-            "after": _lines(f"{visit.database}: {line}" for visit in self.visits for line in visit.gained),
+            "after": _lines(
+                (
+                    *(self.secret.lines() if self.secret else ()),
+                    *(f"{visit.database}: {line}" for visit in self.visits for line in visit.gained),
+                )
+            ),
         }
 
 

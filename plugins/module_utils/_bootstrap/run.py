@@ -9,8 +9,10 @@
 from __future__ import annotations
 
 import typing as t
+from dataclasses import replace
 
-from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap import absent, present
+from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap import absent, credentials, present
+from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap import connector as connectors
 from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap import options as parsing
 from ansible_collections.latchkey.postgres.plugins.module_utils._door import Context, Door, Params, Result
 from ansible_collections.latchkey.postgres.plugins.module_utils._errors import DatabaseRefused
@@ -19,7 +21,7 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.lock import only_run
 
 if t.TYPE_CHECKING:
-    from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.options import Options
+    from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.options import ConnectorSecret, Options
     from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.report import Report
     from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.catalog import Server
     from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.routes import RoleGraph
@@ -27,21 +29,40 @@ if t.TYPE_CHECKING:
 
 
 def bootstrap(params: Params, context: Context) -> Result:
-    options = parsing.parse(params)
+    options = parsing.parse(params, context)
+    remove = params["state"] == "absent"
     with sessions.connect(options.login, read_only=context.check) as session:
         if context.check:
-            return _result(_work(session, options, remove=params["state"] == "absent", check=True), options, context)
+            return _result(_work(session, options, context, remove=remove), options, context)
         sessions.require_primary(session)
         with only_run(session):
-            return _result(_work(session, options, remove=params["state"] == "absent", check=False), options, context)
+            return _result(_work(session, options, context, remove=remove), options, context)
 
 
-def _work(session: Session, options: Options, *, remove: bool, check: bool) -> Report:
+def _work(session: Session, options: Options, context: Context, *, remove: bool) -> Report:
     server = catalog.read_server(session)
     graph = catalog.read_graph(session, server=server, platform=options.platform)
     _require_rights(session, options, server, graph)
+    if options.secret is not None and not remove:
+        return _with_secret(session, options, options.secret, context, server=server, graph=graph)
     act = absent.remove if remove else present.provide
-    return act(session, options, server=server, graph=graph, platform=graph.platform, check=check)
+    return act(session, options, server=server, graph=graph, platform=graph.platform, check=context.check)
+
+
+def _with_secret(
+    session: Session, options: Options, secret: ConnectorSecret, context: Context, *, server: Server, graph: RoleGraph
+) -> Report:
+    """In this order, so that a run that ends anywhere loses nothing: secret, role and privileges, tag, trial."""
+    role = graph.roles.get(options.connector)
+    if role is not None:
+        connectors.require_admin(role, graph, where=session.where)
+    held = credentials.provide(options, secret, role_exists=role is not None, check=context.check)
+    context.secrets.add(held.credentials.password)
+    options = replace(options, connector_password=held.credentials.password)
+    report = present.provide(session, options, server=server, graph=graph, platform=graph.platform, check=context.check)
+    said = credentials.announce(secret, held, check=context.check)
+    to_be_made = context.check and (said.created or said.replaced or report.connector.statements)
+    return replace(report, secret=said if to_be_made else credentials.verify(options, secret, held, said))
 
 
 def _require_rights(session: Session, options: Options, server: Server, graph: RoleGraph) -> None:
@@ -68,7 +89,9 @@ def _require_rights(session: Session, options: Options, server: Server, graph: R
 def _result(report: Report, options: Options, context: Context) -> Result:
     blemishes = report.blemishes
     failure = None
-    if options.fail_on_uncovered and blemishes:
+    if report.secret is not None and report.secret.reason:
+        failure = f"What a reader of secret {report.secret.reference} gets does not log in: {report.secret.reason}"
+    elif options.fail_on_uncovered and blemishes:
         failure = f"{report.where}: not everything is covered: {'; '.join(blemishes)}. Look at uncovered for the SQL"
     return Result(
         changed=report.changed,
@@ -79,4 +102,4 @@ def _result(report: Report, options: Options, context: Context) -> Result:
     )
 
 
-BOOTSTRAP = Door(arguments=parsing.ARGUMENTS, run=bootstrap)
+BOOTSTRAP = Door(arguments=parsing.ARGUMENTS, run=bootstrap, rules=parsing.RULES)

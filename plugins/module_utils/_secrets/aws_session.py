@@ -1,0 +1,143 @@
+# Copyright (c) 2026, Latchkey contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+# Private to this collection: it may change or go at any time.
+
+"""Amazon's SDK: the session with it, and what its errors mean."""
+
+from __future__ import annotations
+
+import collections.abc as c
+import contextlib
+import os
+import traceback
+import typing as t
+
+from ansible.module_utils.basic import missing_required_lib
+
+from ansible_collections.latchkey.postgres.plugins.module_utils._errors import (
+    LibraryMissing,
+    SecretChanged,
+    SecretDeleted,
+    SecretDenied,
+    SecretMissing,
+    SecretUnreadable,
+)
+
+if t.TYPE_CHECKING:
+    import boto3
+    from botocore import exceptions
+    from botocore.config import Config
+
+    from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values import Aws
+
+BOTO3_TRACEBACK: str | None = None
+
+if not t.TYPE_CHECKING:
+    try:
+        import boto3
+        from botocore import exceptions
+        from botocore.config import Config
+    except ImportError:
+        boto3 = None
+        BOTO3_TRACEBACK = traceback.format_exc()
+
+# Three attempts with the SDK's own back-off: a store that does not answer is given up within 15 seconds.
+PATIENCE = {"connect_timeout": 3, "read_timeout": 4, "retries": {"mode": "standard", "total_max_attempts": 3}}
+
+CHAIN = (
+    "Give access_key and secret_key, or profile; else the SDK looks at its environment variables, the shared files,"
+    " a web identity, and the role of the container or instance"
+)
+RIGHTS = "Allow this identity the action on this secret (and on its KMS key)"
+SESSION = "Renew the credentials"
+# The codes of the service: class, what it means, next step.
+REFUSALS: c.Mapping[str, tuple[type[SecretUnreadable], str, str]] = {
+    "ResourceNotFoundException": (SecretMissing, "it does not exist", "Check the name, the region and the account"),
+    "ResourceExistsException": (SecretChanged, "it exists already, with another value", "Run again"),
+    "AccessDeniedException": (SecretDenied, "access denied", RIGHTS),
+    "AccessDenied": (SecretDenied, "access denied", RIGHTS),
+    "DecryptionFailure": (SecretDenied, "its KMS key can't be used", "Allow kms:Decrypt, and see that the key is on"),
+    "EncryptionFailure": (SecretDenied, "its KMS key can't be used", "Allow the key's use, and see that it is on"),
+    "UnrecognizedClientException": (SecretDenied, "the access key is not known", "Check access_key or profile"),
+    "InvalidClientTokenId": (SecretDenied, "the access key is not known", "Check access_key or profile"),
+    "InvalidSignatureException": (SecretDenied, "the secret key is wrong", "Check secret_key or profile"),
+    "SignatureDoesNotMatch": (SecretDenied, "the secret key is wrong", "Check secret_key or profile"),
+    "ExpiredToken": (SecretDenied, "the session has expired", SESSION),
+    "ExpiredTokenException": (SecretDenied, "the session has expired", SESSION),
+    "ThrottlingException": (SecretUnreadable, "throttled, after several tries", "Run again with fewer forks"),
+    "TooManyRequestsException": (SecretUnreadable, "throttled, after several tries", "Run again with fewer forks"),
+}
+MARKED = "marked for deletion"
+RESTORE = "Restore it (aws secretsmanager restore-secret)"
+
+
+@contextlib.contextmanager
+def explained(where: str) -> c.Iterator[None]:
+    """The SDK's errors as ours. The service's own words are given where they name who may not do what."""
+    try:
+        yield
+    except exceptions.ClientError as error:
+        raise _refused(error, where) from error
+    except exceptions.NoCredentialsError:
+        raise SecretDenied("no credentials for AWS were found", where=where, next_step=CHAIN) from None
+    except exceptions.NoRegionError:
+        raise SecretUnreadable(
+            "no AWS region is known", where=where, next_step="Set region, or AWS_REGION in the environment"
+        ) from None
+    except (exceptions.ProfileNotFound, exceptions.PartialCredentialsError) as error:
+        raise SecretDenied(str(error), where=where, next_step="Check profile and the shared files of AWS") from error
+    except (exceptions.HTTPClientError, exceptions.ConnectionError) as error:
+        raise SecretUnreadable(
+            f"AWS can't be reached ({type(error).__name__})",
+            where=where,
+            next_step="Check the region, the network, the proxy, and endpoint_url if it is set",
+        ) from error
+    except (exceptions.BotoCoreError, ValueError) as error:
+        raise SecretUnreadable(f"{type(error).__name__}: {error}", where=where) from error
+
+
+def _refused(error: exceptions.ClientError, where: str) -> SecretUnreadable:
+    code, said = error.response["Error"].get("Code", ""), error.response["Error"].get("Message", "")
+    if MARKED in said:
+        return SecretDeleted("it is scheduled for deletion", where=where, next_step=RESTORE)
+    if code == "ResourceNotFoundException" and "staging label" in said:
+        return SecretMissing("it has no such version", where=where, next_step="Check version_stage and version_id")
+    if code not in REFUSALS:
+        return SecretUnreadable(f"{code}: {said}", where=where)
+    kind, what, next_step = REFUSALS[code]
+    detail = f"{code}: {said}" if kind is SecretDenied else code
+    return kind(f"{what} ({detail})", where=where, next_step=next_step)
+
+
+def open_session(cloud: Aws) -> boto3.Session:
+    """A session as the identity that is asked for; nothing is sent unless a role is to be assumed."""
+    if BOTO3_TRACEBACK:
+        raise LibraryMissing(f"{missing_required_lib('boto3')} {BOTO3_TRACEBACK.splitlines()[-1]}")
+    with explained("AWS"):
+        session = boto3.Session(
+            # The variable that all SDKs of AWS know, but this one.
+            region_name=cloud.region or os.environ.get("AWS_REGION"),
+            profile_name=cloud.profile,
+            aws_access_key_id=cloud.access_key,
+            aws_secret_access_key=cloud.secret_key,
+            aws_session_token=cloud.session_token,
+        )
+    return _assume(session, cloud) if cloud.assume_role_arn else session
+
+
+def _assume(session: boto3.Session, cloud: Aws) -> boto3.Session:
+    with explained(f"role {cloud.assume_role_arn}"):
+        sts = open_client(session, "sts")
+        given = sts.assume_role(RoleArn=cloud.assume_role_arn, RoleSessionName="latchkey")["Credentials"]
+        return boto3.Session(
+            region_name=session.region_name,
+            aws_access_key_id=given["AccessKeyId"],
+            aws_secret_access_key=given["SecretAccessKey"],
+            aws_session_token=given["SessionToken"],
+        )
+
+
+def open_client(session: boto3.Session, service: str, **more: str | None) -> t.Any:
+    return session.client(service, config=Config(**t.cast("t.Any", PATIENCE)), **more)

@@ -1,0 +1,178 @@
+# Copyright (c) 2026, Latchkey contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+# Private to this collection: it may change or go at any time.
+
+"""Azure's SDK: the credential, and what its errors mean."""
+
+from __future__ import annotations
+
+import collections.abc as c
+import contextlib
+import logging
+import os
+import re
+import traceback
+import typing as t
+import urllib.parse
+
+from ansible.module_utils.basic import missing_required_lib
+
+from ansible_collections.latchkey.postgres.plugins.module_utils._errors import (
+    LibraryMissing,
+    SecretChanged,
+    SecretDeleted,
+    SecretDenied,
+    SecretDisabled,
+    SecretMissing,
+    SecretUnreadable,
+)
+
+if t.TYPE_CHECKING:
+    from azure.core import exceptions
+    from azure.core.credentials import TokenCredential
+    from azure.identity import ClientSecretCredential, CredentialUnavailableError, DefaultAzureCredential
+
+    from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values import Azure
+
+AZURE_TRACEBACK: str | None = None
+
+if not t.TYPE_CHECKING:
+    try:
+        from azure.core import exceptions
+        from azure.identity import ClientSecretCredential, CredentialUnavailableError, DefaultAzureCredential
+    except ImportError:
+        exceptions = None
+        AZURE_TRACEBACK = traceback.format_exc()
+
+# A service that does not answer is given up within 15 seconds; one that says "too many requests" is asked again.
+PATIENCE = {
+    "connection_timeout": 3,
+    "read_timeout": 6,
+    "retry_connect": 1,
+    "retry_read": 1,
+    "retry_status": 4,
+    "retry_total": 4,
+    "retry_backoff_max": 4,
+}
+# The services of a sovereign cloud end in its domain: its place of login, and the name of PostgreSQL's tokens.
+PUBLIC = ("login.microsoftonline.com", "https://ossrdbms-aad.database.windows.net/.default")
+SOVEREIGN: c.Mapping[str, tuple[str, str]] = {
+    "usgovcloudapi.net": ("login.microsoftonline.us", "https://ossrdbms-aad.database.usgovcloudapi.net/.default"),
+    "azure.us": ("login.microsoftonline.us", "https://ossrdbms-aad.database.usgovcloudapi.net/.default"),
+    "azure.cn": ("login.chinacloudapi.cn", "https://ossrdbms-aad.database.chinacloudapi.cn/.default"),
+    "chinacloudapi.cn": ("login.chinacloudapi.cn", "https://ossrdbms-aad.database.chinacloudapi.cn/.default"),
+}
+CHAIN = (
+    "Give tenant, client_id and client_secret, here or in the environment as AZURE_TENANT_ID, AZURE_CLIENT_ID and"
+    " AZURE_CLIENT_SECRET (or AWX's AZURE_TENANT and AZURE_SECRET); else DefaultAzureCredential tries a workload"
+    " identity, a managed identity and the login of the command line tools"
+)
+LOGIN = "Check tenant, client_id and client_secret"
+# The codes of Entra ID: https://learn.microsoft.com/entra/identity-platform/reference-error-codes
+LOGIN_REFUSALS = {
+    "AADSTS90002": "the tenant does not exist",
+    "AADSTS900021": "the tenant does not exist",
+    "AADSTS900023": "the tenant is not a name or id of one",
+    "AADSTS700016": "the tenant does not know the client_id",
+    "AADSTS7000215": "the client_secret is wrong",
+    "AADSTS7000222": "the client_secret has expired",
+}
+AADSTS = re.compile(r"AADSTS\d+")
+RECOVER = "Recover it (az keyvault secret recover), or purge it"
+RIGHTS = "Allow this identity to get secrets (role Key Vault Secrets User), or to set them too (Secrets Officer)"
+OTHER_TENANT = "acquire tokens for tenant"
+UNAUTHORIZED, CONFLICT = 401, 409
+# The status codes of a vault: class, what it means, next step.
+REFUSALS: c.Mapping[int, tuple[type[SecretUnreadable], str, str]] = {
+    404: (SecretMissing, "it does not exist", "Check the name, the version and the vault"),
+    403: (SecretDenied, "access denied", RIGHTS),
+    CONFLICT: (SecretChanged, "the vault is busy with it", "Run again"),
+    429: (SecretUnreadable, "throttled, after several tries", "Run again with fewer forks"),
+}
+
+
+@contextlib.contextmanager
+def explained(where: str) -> c.Iterator[None]:
+    """The SDK's errors as ours. Their texts are not passed on but for codes: they are pages long."""
+    try:
+        yield
+    except CredentialUnavailableError:
+        raise SecretDenied("no credentials for Azure were found", where=where, next_step=CHAIN) from None
+    except exceptions.ClientAuthenticationError as error:
+        raise _not_let_in(error, where) from error
+    except exceptions.HttpResponseError as error:
+        raise _refused(error, where) from error
+    except (exceptions.ServiceRequestError, exceptions.ServiceResponseError) as error:
+        raise SecretUnreadable(
+            f"Azure can't be reached ({type(error).__name__})",
+            where=where,
+            next_step="Check the name of the vault, the network and the proxy",
+        ) from error
+    except (exceptions.AzureError, ValueError) as error:
+        raise SecretUnreadable(f"{type(error).__name__}: {str(error).splitlines()[0]}", where=where) from error
+
+
+def _not_let_in(error: exceptions.ClientAuthenticationError, where: str) -> SecretDenied:
+    if OTHER_TENANT in str(error):
+        return SecretDenied("the vault belongs to another tenant than the credentials", where=where, next_step=LOGIN)
+    found = AADSTS.search(str(error))
+    if found is not None:
+        code = found.group()
+        said = LOGIN_REFUSALS.get(code, "Entra ID refused the login")
+        return SecretDenied(f"{said} ({code})", where=where, next_step=LOGIN)
+    if error.status_code == UNAUTHORIZED:
+        return SecretDenied("the vault did not accept the token", where=where, next_step=LOGIN)
+    return SecretDenied("no credentials for Azure were found", where=where, next_step=CHAIN)
+
+
+def _refused(error: exceptions.HttpResponseError, where: str) -> SecretUnreadable:
+    status, code = error.status_code or 0, inner_code(error)
+    if status == CONFLICT and "Deleted" in code:
+        return SecretDeleted("it is deleted, and its name is still taken", where=where, next_step=RECOVER)
+    if code == "SecretDisabled":
+        return SecretDisabled("it is disabled", where=where, next_step="Enable it, or store a new version")
+    if status not in REFUSALS:
+        return SecretUnreadable(f"the vault answered {status} ({code})", where=where)
+    kind, what, next_step = REFUSALS[status]
+    return kind(f"{what} ({code})", where=where, next_step=next_step)
+
+
+def inner_code(error: exceptions.HttpResponseError) -> str:
+    """The most exact code of an answer."""
+    told = error.error
+    while told is not None and told.innererror:
+        inner = told.innererror
+        if not isinstance(inner, dict):
+            break
+        return str(inner.get("code") or told.code)
+    return str(told.code) if told is not None else type(error).__name__
+
+
+def cloud_of(host: str) -> tuple[str, str]:
+    """Of a vault or server: where its identities log in, and the name of PostgreSQL's tokens."""
+    return next((facts for domain, facts in SOVEREIGN.items() if host.lower().endswith("." + domain)), PUBLIC)
+
+
+def open_credential(cloud: Azure, *, host: str) -> TokenCredential:
+    """The options, then both spellings of the environment, then what DefaultAzureCredential tries."""
+    if AZURE_TRACEBACK:
+        raise LibraryMissing(f"{missing_required_lib('azure-identity')} {AZURE_TRACEBACK.splitlines()[-1]}")
+    # Without a handler Python would print the SDK's warnings, in the midst of Ansible's output.
+    logging.getLogger("azure").addHandler(logging.NullHandler())
+    environment = os.environ
+    tenant = cloud.tenant or environment.get("AZURE_TENANT_ID") or environment.get("AZURE_TENANT")
+    client = cloud.client_id or environment.get("AZURE_CLIENT_ID")
+    password = cloud.client_secret or environment.get("AZURE_CLIENT_SECRET") or environment.get("AZURE_SECRET")
+    authority = environment.get("AZURE_AUTHORITY_HOST") or cloud_of(host)[0]
+    patience = t.cast("t.Any", PATIENCE)
+    if tenant and client and password:
+        return ClientSecretCredential(tenant, client, password, authority=authority, **patience)
+    return DefaultAzureCredential(
+        authority=authority, managed_identity_client_id=client, workload_identity_client_id=client, **patience
+    )
+
+
+def vault_host(url: str) -> str:
+    return urllib.parse.urlsplit(url).hostname or url

@@ -1,0 +1,81 @@
+# Copyright (c) 2026, Latchkey contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+# Private to this collection: it may change or go at any time.
+
+"""Amazon RDS itself: the instance or cluster behind an endpoint, and its tags."""
+
+from __future__ import annotations
+
+import re
+import typing as t
+from dataclasses import dataclass
+
+from ansible_collections.latchkey.postgres.plugins.module_utils._secrets import aws_session
+
+if t.TYPE_CHECKING:
+    import collections.abc as c
+
+    from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values import Aws
+
+# identifier.[cluster-|cluster-ro-]hash.region.rds.amazonaws.com
+ENDPOINT = re.compile(
+    r"(?P<name>[^.]+)\.(?P<kind>cluster-(?:ro-)?)?[a-z0-9]+\.(?P<region>[a-z]{2}(?:-[a-z]+)+-\d)"
+    r"\.rds\.amazonaws\.com(?:\.cn)?\.?",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoint:
+    """What the name of an endpoint says."""
+
+    name: str
+    region: str
+    cluster: bool
+
+
+def read_endpoint(host: str) -> Endpoint | None:
+    """None for a name of the user's own."""
+    found = ENDPOINT.fullmatch(host)
+    if found is None:
+        return None
+    return Endpoint(name=found["name"], region=found["region"].lower(), cluster=bool(found["kind"]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Instance:
+    """An instance or cluster with its tags."""
+
+    arn: str
+    tags: c.Mapping[str, str]
+
+
+def find(cloud: Aws, endpoint: Endpoint) -> Instance:
+    where = _where(endpoint)
+    client = _client(cloud, endpoint)
+    with aws_session.explained(where):
+        if endpoint.cluster:
+            found = client.describe_db_clusters(DBClusterIdentifier=endpoint.name)["DBClusters"][0]
+        else:
+            found = client.describe_db_instances(DBInstanceIdentifier=endpoint.name)["DBInstances"][0]
+    arn = found["DBClusterArn" if endpoint.cluster else "DBInstanceArn"]
+    return Instance(arn=arn, tags={tag["Key"]: tag["Value"] for tag in found.get("TagList", ())})
+
+
+def tag(cloud: Aws, endpoint: Endpoint, instance: Instance, tags: c.Mapping[str, str]) -> None:
+    client = _client(cloud, endpoint)
+    with aws_session.explained(_where(endpoint)):
+        client.add_tags_to_resource(
+            ResourceName=instance.arn, Tags=[{"Key": key, "Value": value} for key, value in tags.items()]
+        )
+
+
+def _client(cloud: Aws, endpoint: Endpoint) -> t.Any:
+    with aws_session.explained(_where(endpoint)):
+        return aws_session.open_client(aws_session.open_session(cloud), "rds", region_name=endpoint.region)
+
+
+def _where(endpoint: Endpoint) -> str:
+    return f"{endpoint.name} in Amazon RDS, {endpoint.region}"

@@ -1,0 +1,141 @@
+# Copyright (c) 2026, Latchkey contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+# Private to this collection: it may change or go at any time.
+
+"""What a secret store is told and what it tells, as values."""
+
+from __future__ import annotations
+
+import collections.abc as c
+import typing as t
+import urllib.parse
+from dataclasses import dataclass, field, replace
+
+from ansible_collections.latchkey.postgres.plugins.module_utils._errors import InvalidOption
+
+CURRENT, PENDING, PREVIOUS = "current", "pending", "previous"
+# By this tag, a just-in-time access service is allowed to read the secret.
+READABLE = {"apono-connector-read": "true"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aws:
+    """As whom to ask AWS, and where. What is not given, the SDK's standard chain finds."""
+
+    region: str | None = None
+    profile: str | None = None
+    access_key: str | None = None
+    secret_key: str | None = field(default=None, repr=False)
+    session_token: str | None = field(default=None, repr=False)
+    assume_role_arn: str | None = None
+    endpoint_url: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Azure:
+    """As whom to ask Azure, and which vault. What is not given, the environment and DefaultAzureCredential find."""
+
+    vault_url: str | None = None
+    tenant: str | None = None
+    client_id: str | None = None
+    client_secret: str | None = field(default=None, repr=False)
+
+
+Cloud = t.Union[Aws, Azure]  # noqa: UP007  evaluated when the file is read
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """One version of one secret. ``stage`` counts where no ``version`` is named.
+
+    ``stage`` is current, pending or previous; on AWS also any staging label.
+    """
+
+    cloud: Cloud
+    name: str
+    stage: str = CURRENT
+    version: str | None = None
+
+    @property
+    def where(self) -> str:
+        which = f", version {self.version}" if self.version else "" if self.stage == CURRENT else f", {self.stage}"
+        return f"secret {self.name}{which}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Version:
+    """What a store holds under a reference; with the secret's tags, where it tells them along with the value."""
+
+    id: str
+    text: str = field(repr=False)
+    tags: c.Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """All about a secret but its values. ``reference`` is its ARN or URL, and ``stages`` names a version for each.
+
+    ``rotated_by``: a service or function that changes the value, so that nobody else may.
+    """
+
+    reference: str
+    tags: c.Mapping[str, str] = field(default_factory=dict)
+    stages: c.Mapping[str, str] = field(default_factory=dict)
+    rotated_by: str | None = None
+
+
+class Store(t.Protocol):
+    """A place for secrets with versions, of which one is current and at most one pending.
+
+    Every method is one step that is done or not, raises `SecretUnreadable` or one of its kind, and may be repeated.
+    """
+
+    def read(self, name: str, *, stage: str = CURRENT, version: str | None = None) -> Version: ...
+
+    def describe(self, name: str) -> Description: ...
+
+    def create(self, name: str, text: str, *, tags: c.Mapping[str, str], kms_key_id: str | None = None) -> Version:
+        """Store a first value; SecretChanged if there is one already."""
+
+    def write_pending(self, name: str, text: str, *, token: str) -> Version:
+        """Store a value that readers do not get yet. The same ``token`` again stores nothing twice."""
+
+    def promote(self, name: str, version: str, *, expected: str) -> None:
+        """Make the pending ``version`` the current one, if ``expected`` still is; else SecretChanged."""
+
+    def clear_pending(self, name: str, version: str) -> None:
+        """End the pending state of a version, whether promoted or given up."""
+
+    def tag(self, name: str, tags: c.Mapping[str, str]) -> None: ...
+
+
+def locate(cloud: Cloud, name: str, *, stage: str = CURRENT, version: str | None = None) -> Reference:
+    """The reference that a user's words mean: a name, an ARN, or the URL of a secret in a Key Vault."""
+    if not name or not name.strip():
+        raise InvalidOption("the name of a secret is empty", next_step="Give a name, an ARN or a URL")
+    if isinstance(cloud, Aws):
+        if name.startswith("arn:"):
+            cloud = replace(cloud, region=name.split(":")[3])
+        return Reference(cloud=cloud, name=name, stage=stage, version=version)
+    if name.lower().startswith("https://"):
+        cloud, name, version = _of_url(cloud, name, version)
+    if not cloud.vault_url:
+        raise InvalidOption(
+            f"secret {name}: in which Key Vault is not known",
+            next_step="Set vault_url, or give the secret's whole URL",
+        )
+    return Reference(cloud=cloud, name=name, stage=stage, version=version)
+
+
+def _of_url(cloud: Azure, url: str, version: str | None) -> tuple[Azure, str, str | None]:
+    parts = urllib.parse.urlsplit(url)
+    match parts.path.strip("/").split("/"):
+        case ["secrets", name]:
+            found = version
+        case ["secrets", name, found]:
+            pass
+        case _other:
+            raise InvalidOption(f"{url} is not the URL of a secret", next_step="It ends in /secrets/NAME")
+    return replace(cloud, vault_url=f"https://{parts.netloc}"), name, found
