@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[2]
 ADMIN_SECRET = "admin-S3cret-of-this-test"
 SECRET = "connector-S3cret-of-this-test"
 HERE = {"connection": "local", "vars": {"ansible_python_interpreter": "{{ ansible_playbook_python }}"}}
+TOKENS = {"rds_postgresql": ["password", "rds_iam"], "azure_postgresql": ["password", "entra"]}
 PRIVATE_TO_THE_MODULE = {"direct", "platform"}
 
 
@@ -252,8 +253,11 @@ def test_a_role_has_the_options_of_the_module_with_the_same_types_and_defaults(r
     defaults = yaml.safe_load((ROOT / "roles" / role / "defaults" / "main.yml").read_text())
     for name, option in documented.items():
         module = ARGUMENTS[name]
-        same = ("type", "elements", "choices", "no_log")
+        same = ("type", "elements", "no_log")
         assert {key: option.get(key) for key in same} == {key: module.get(key) for key in same}, name
-        assert option["default"] == module.get("default", ""), name
-        if name != "login_port":
+        # Of the tokens, only that of the platform is of use.
+        choices = [one for one in module.get("choices", ()) if name != "login_auth" or one in TOKENS[role]]
+        assert option.get("choices", []) == choices, name
+        assert option["default"] == module.get("default", {} if option["type"] == "dict" else ""), name
+        if name not in {"login_port", "login_auth"}:
             assert defaults[f"{role}_{name}"] == option["default"], name

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -15,23 +16,40 @@ import psycopg
 from tests.quickstart import proof, show
 from tests.quickstart.fleet import PLAYBOOK, Fleet, start
 from tests.quickstart.show import Story
+from tests.quickstart.stores import NAMES
 from tests.rig import RigError
 
 
 def main() -> int:
-    """Run it all; say in one line what went wrong if anything did."""
+    """Run it all; with KEEP in a child that goes on when this process has said its last word."""
+    if os.environ.get("KEEP", "0") in ("", "0"):
+        return run()
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        return run(keep_for=writing)
+    os.close(writing)
+    with contextlib.suppress(KeyboardInterrupt):
+        if os.read(reading, 1):
+            return 0
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def run(*, keep_for: int | None = None) -> int:
+    """Show it; say in one line what went wrong if anything did."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     begun = time.monotonic()
     try:
-        show.say("Starting two throw-away PostgreSQL servers …")
+        show.say("Starting two throw-away PostgreSQL servers, and stand-ins for the clouds' secret stores …")
         with start() as fleet:
             show.servers(fleet)
             stories = bootstrap(fleet)
             show.table(stories)
             show.uncovered(stories)
             complaints = [f"{story.name}: {complaint}" for story in stories for complaint in story.complaints]
-            if not complaints and os.environ.get("KEEP", "0") not in ("", "0"):
-                keep(fleet)
+            if keep_for is not None and not complaints:
+                keep(fleet, keep_for)
     except KeyboardInterrupt:
         complaints = ["interrupted, the servers are stopped"]
     except (RigError, psycopg.Error, OSError) as error:
@@ -50,8 +68,9 @@ def bootstrap(fleet: Fleet) -> list[Story]:
     before = {name: proof.vendor(server) for name, server in fleet.servers.items()}
     show.command(PLAYBOOK)
     first = fleet.run()[0]
-    for server in fleet.servers.values():
-        proof.use(server, fleet.connector_password)
+    secrets = {name: fleet.connector(name) for name in fleet.servers}
+    for name, server in fleet.servers.items():
+        proof.use(server, secrets[name])
     show.command(f"{PLAYBOOK}   # again")
     second, output = fleet.run(quiet=True)
     show.recap(output)
@@ -63,29 +82,24 @@ def bootstrap(fleet: Fleet) -> list[Story]:
             after=proof.reached(server),
             first=first[name],
             second=second[name],
+            store=NAMES[server.shape.name],
+            same_secret=secrets[name] == fleet.connector(name),
         )
         for name, server in fleet.servers.items()
     ]
 
 
-def keep(fleet: Fleet) -> None:
-    """Leave the servers to a process in the background; they live for as long as somebody holds their pipes."""
+def keep(fleet: Fleet, keep_for: int) -> None:
+    """Say how to reach the servers, let the one who waits go, and stay until told to stop."""
+    show.kept(fleet, os.getpid())
     sys.stdout.flush()
-    sys.stderr.flush()
-    child = os.fork()
-    if child == 0:
-        os.setsid()
-        nothing = os.open(os.devnull, os.O_RDWR)
-        for descriptor in (0, 1, 2):
-            os.dup2(nothing, descriptor)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, signal.SIG_DFL)
-        while True:
-            signal.pause()
-    show.kept(fleet, child)
-    sys.stdout.flush()
-    # No clearing up here: that is now the other's.
-    os._exit(0)
+    os.setsid()
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(nothing, descriptor)
+    os.write(keep_for, b"!")
+    while True:
+        signal.pause()
 
 
 if __name__ == "__main__":

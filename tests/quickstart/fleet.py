@@ -9,17 +9,22 @@ import contextlib
 import json
 import os
 import secrets
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from psycopg import sql
 
+from tests.quickstart import stores
 from tests.rig import RigError, ShapedServer, find, shaped_server
+
+if TYPE_CHECKING:
+    from tests.quickstart.stores import Stores
 
 ROOT = Path(__file__).parents[2]
 PLAYBOOK = "playbooks/quickstart.yml"
@@ -33,7 +38,7 @@ class Fleet:
     """Named servers, which run for as long as the `with` block of `start`."""
 
     servers: dict[str, ShapedServer]
-    connector_password: str = field(default_factory=lambda: secrets.token_urlsafe(12), repr=False)
+    stores: Stores
 
     @property
     def _home(self) -> Path:
@@ -44,21 +49,38 @@ class Fleet:
         """Return the inventory's place, which goes when the servers go."""
         return self._home / "inventory.yml"
 
+    def connector(self, name: str) -> dict[str, Any]:
+        """Return what the connector's secret says."""
+        return self.stores.read(self.servers[name].shape.name, f"apono-{name}")
+
+    def write_secrets(self) -> None:
+        """Keep the administrators' passwords where a company would, not in the inventory."""
+        for name, server in self.servers.items():
+            content = {"username": server.admin, "password": server.passwords[server.admin]}
+            self.stores.write(server.shape.name, f"admin-{name}", content)
+
     def write_inventory(self) -> None:
         """Describe the servers as a user would."""
         groups: dict[str, Any] = {}
         for name, server in self.servers.items():
-            hosts = groups.setdefault(GROUPS[server.shape.name], {"hosts": {}})["hosts"]
-            hosts[name] = {
-                "pg_host": server.host,
-                "pg_port": server.port,
-                "pg_ca_cert": str(server.ca),
-                "pg_admin_user": server.admin,
-                "pg_admin_password": server.passwords[server.admin],
-            }
-        common = {"pg_connector_password": self.connector_password}
-        self.inventory.touch(mode=0o600)
+            shape = server.shape.name
+            group = groups.setdefault(
+                GROUPS[shape], {"hosts": {}, "vars": {"pg_secret_store": self.stores.options(shape)}}
+            )
+            group["hosts"][name] = {"pg_host": server.host, "pg_port": server.port, "pg_ca_cert": str(server.ca)}
+        common = {
+            "pg_admin_secret": "admin-{{ inventory_hostname }}",
+            "pg_connector_secret": "apono-{{ inventory_hostname }}",
+        }
         self.inventory.write_text(yaml.safe_dump({"all": {"vars": common, "children": groups}}, sort_keys=False))
+
+    def write_environment(self) -> Path:
+        """Write the variables that lead to the stores, for a shell."""
+        place = self._home / "environment.sh"
+        lines = [f"export {name}={shlex.quote(value)}\n" for name, value in self.stores.environment.items()]
+        place.touch(mode=0o600)
+        place.write_text("".join(lines))
+        return place
 
     def run(self, *, quiet: bool = False) -> tuple[dict[str, Any], str]:
         """Run the playbook; return what each host answered, and the output if it was not shown."""
@@ -88,7 +110,9 @@ def start() -> Iterator[Fleet]:
         azure = stack.enter_context(shaped_server(shape="azure", major=_strict()))
         for server in (rds, azure):
             _choose_password(server)
-        fleet = Fleet(servers={"orders-rds": rds, "billing-azure": azure})
+        # Last, because from here on the environment leads to them.
+        fleet = Fleet(servers={"orders-rds": rds, "billing-azure": azure}, stores=stack.enter_context(stores.start()))
+        fleet.write_secrets()
         fleet.write_inventory()
         yield fleet
 

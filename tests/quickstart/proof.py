@@ -47,9 +47,9 @@ def reached(server: ShapedServer) -> dict[str, Coverage]:
     return {name: coverage(server, CONNECTOR, name) for name in databases(server)}
 
 
-def use(server: ShapedServer, password: str) -> None:
-    """Be the connector: read a table, pass it on to somebody new, and see that this one reads it and no other."""
-    with server.connect(user=CONNECTOR, password=password, dbname=OPEN) as connector:
+def use(server: ShapedServer, secret: dict[str, Any]) -> None:
+    """Be the connector, by its secret alone: read a table, pass it on, and see that this is all that it gives."""
+    with server.connect(user=secret["username"], password=secret["password"], dbname=OPEN) as connector:
         connector.execute(f"SELECT count(*) FROM {TABLE}")
         with _person(connector) as login:
             _read_one_table(server, *login)

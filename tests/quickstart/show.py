@@ -34,6 +34,8 @@ class Story:
     after: dict[str, Coverage]
     first: dict[str, Any]
     second: dict[str, Any]
+    store: str
+    same_secret: bool
 
     @property
     def complaints(self) -> Iterable[str]:
@@ -49,6 +51,8 @@ class Story:
             yield "the vendor's SQL reaches more"
         if self.second.get("changed_tasks") != 0 or self.second.get("statements") != []:
             yield "the second run changed something"
+        if not self.same_secret:
+            yield "the second run changed the connector's secret"
 
 
 def say(text: str) -> None:
@@ -87,11 +91,12 @@ def table(stories: list[Story]) -> None:
             "second run",
             *(f"{story.second['seconds']:.1f} s, changed={story.second['changed_tasks']}" for story in stories),
         ),
-        ("logged in, read, passed on", *("yes" for _story in stories)),
+        ("connector's secret is in", *(story.store for story in stories)),
+        ("logged in with it, read, passed on", *("yes" for _story in stories)),
     ]
     print(f"Objects that {CONNECTOR} can pass on to people:\n")
     for head, *cells in rows:
-        print(f"  {head:30}" + "".join(f"{cell:18}" for cell in cells).rstrip())
+        print(f"  {head:36}" + "".join(f"{cell:22}" for cell in cells).rstrip())
     print(flush=True)
 
 
@@ -129,9 +134,11 @@ def _shortened(statement: str) -> str:
 def kept(fleet: Fleet, holder: int) -> None:
     """Tell how to go on with servers that keep running."""
     for name, one in fleet.servers.items():
+        secret = fleet.connector(name)
         print(f"{name}: sslmode=verify-full")
         print(f"  host={one.host} port={one.port} sslrootcert={one.ca} dbname={OPEN}")
         print(f"  user={one.admin} password={one.passwords[one.admin]}")
-        print(f"  user={CONNECTOR} password={fleet.connector_password}")
+        print(f"  user={secret['username']} password={secret['password']}")
     print(f"Inventory: {fleet.inventory}")
-    print(f"Stop both with: kill {holder}")
+    print(f"Stand-ins for the clouds: source {fleet.write_environment()}")
+    print(f"Stop all with: kill {holder}")
