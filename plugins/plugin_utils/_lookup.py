@@ -41,7 +41,8 @@ class CloudLookup(LookupBase):
         try:
             return self.answer([str(term) for term in self._flatten(terms)])
         except LatchkeyError as error:
-            raise AnsibleError(f"lookup {self.ansible_name}: {error}") from error
+            # Ansible would show the cause's words too, and they are the same.
+            raise AnsibleError(str(error)) from None
 
     def answer(self, terms: list[str]) -> list[t.Any]:
         raise NotImplementedError

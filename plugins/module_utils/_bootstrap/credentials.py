@@ -12,6 +12,7 @@ A run may end anywhere. The next one finds the secret and goes on with the same 
 from __future__ import annotations
 
 import collections.abc as c
+import contextlib
 import typing as t
 import uuid
 from dataclasses import dataclass, field, replace
@@ -23,12 +24,16 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._errors import (
     SecretUnreadable,
     ServerUnreachable,
 )
+from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import diagnosis
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import session as sessions
 from ansible_collections.latchkey.postgres.plugins.module_utils._secrets import access, document, rds
 from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.document import Credentials
+from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values import PENDING
 
 if t.TYPE_CHECKING:
     from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.options import ConnectorSecret, Options
+    from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.routes import Role
+    from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.session import Login
     from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.rds import Instance
     from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values import Store, Version
 
@@ -80,20 +85,28 @@ class Held:
     instance: Instance | None = None
 
 
-def provide(options: Options, secret: ConnectorSecret, *, role_exists: bool, check: bool) -> Held:
+def provide(options: Options, secret: ConnectorSecret, *, role: Role | None, check: bool) -> Held:
     """The credentials from the store, where they now are."""
     instance = rds.find(secret.cloud, secret.endpoint) if secret.endpoint else None
     store = access.open_store(secret.reference.cloud)
     current, found = _read(options, secret, store)
+    report = SecretReport(reference=secret.reference.name)
     if current and found and not _strangeness(options, found):
-        _require_login(options, secret, found, role_exists=role_exists)
-        report = SecretReport(reference=secret.reference.name, version=current.id)
-        report = _tagged(report, secret, store, current, check=check)
+        _require_login(options, secret, found, role=role)
+        if secret.force and not check:
+            _finish(store, secret, current)
+        report = _tagged(replace(report, version=current.id), secret, store, current, check=check)
         return Held(credentials=found, report=report, instance=instance)
-    made = _new(options, secret, before=found, role_exists=role_exists)
-    report = SecretReport(reference=secret.reference.name, created=current is None, replaced=current is not None)
+    made = _new(options, secret, before=found, role_exists=role is not None)
+    if current is None:
+        report = replace(report, created=True)
+        if not check:
+            store.create(report.reference, document.compose(made), tags=secret.tags, kms_key_id=secret.kms_key_id)
+        return Held(credentials=made, report=report, instance=instance)
+    _require_free(store, secret)
     if not check:
-        report = replace(report, version=_write(store, secret, made, current=current).id)
+        _replace(store, secret, made, current=current)
+    report = _tagged(replace(report, replaced=True), secret, store, current, check=check)
     return Held(credentials=made, report=report, instance=instance)
 
 
@@ -146,31 +159,50 @@ def _new(options: Options, secret: ConnectorSecret, *, before: Credentials | Non
     )
 
 
-def _write(store: Store, secret: ConnectorSecret, made: Credentials, *, current: Version | None) -> Version:
-    name, text = secret.reference.name, document.compose(made)
-    if current is None:
-        return store.create(name, text, tags=secret.tags, kms_key_id=secret.kms_key_id)
-    owner = store.describe(name).rotated_by
+def _require_free(store: Store, secret: ConnectorSecret) -> None:
+    owner = store.describe(secret.reference.name).rotated_by
     if owner:
         raise SecretUnreadable(
             f"{owner} changes it, so nobody else may", where=secret.where, next_step="Choose another secret"
         )
-    pending = store.write_pending(name, text, token=str(uuid.uuid4()))
+
+
+def _replace(store: Store, secret: ConnectorSecret, made: Credentials, *, current: Version) -> None:
+    name = secret.reference.name
+    pending = store.write_pending(name, document.compose(made), token=str(uuid.uuid4()))
     store.promote(name, pending.id, expected=current.id)
     store.clear_pending(name, pending.id)
-    return pending
 
 
-def _require_login(options: Options, secret: ConnectorSecret, found: Credentials, *, role_exists: bool) -> None:
-    """Say before anything is changed that the secret and the role have parted."""
-    if not role_exists or options.always_set_password:
+def _finish(store: Store, secret: ConnectorSecret, current: Version) -> None:
+    """A run that ended in the midst of replacing may have left the current value pending too."""
+    name = secret.reference.name
+    with contextlib.suppress(SecretMissing):
+        pending = store.read(name, stage=PENDING)
+        if pending.text == current.text:
+            store.clear_pending(name, pending.id)
+
+
+def _require_login(options: Options, secret: ConnectorSecret, found: Credentials, *, role: Role | None) -> None:
+    """Say before anything is changed that the secret and the role have parted; a role without LOGIN can't tell yet."""
+    if role is None or not role.login or options.always_set_password:
         return
-    if not connectors.logs_in(replace(options, connector_password=found.password)):
+    error = _refusal(connectors.login_as(options, password=found.password))
+    if error is not None and not diagnosis.is_let_in(error.what):
         raise SecretUnreadable(
-            f"its password is not that of role {options.connector}",
+            f"role {options.connector} does not log in with its password: {error.what}",
             where=secret.where,
             next_step="Correct the secret, or set update_password to always to give the role this password",
         )
+
+
+def _refusal(login: Login) -> ServerUnreachable | None:
+    """Why a login fails."""
+    try:
+        sessions.connect(login, read_only=True).close()
+    except ServerUnreachable as error:
+        return error
+    return None
 
 
 def _tagged(
@@ -203,8 +235,9 @@ def verify(options: Options, secret: ConnectorSecret, held: Held, report: Secret
     """Log in as a reader of the secret would, with what it gets."""
     got = held.credentials
     if report.created or report.replaced:
-        text = access.open_store(secret.reference.cloud).read(secret.reference.name).text
-        got = document.parse(text, where=secret.where, username=options.connector)
+        current = access.open_store(secret.reference.cloud).read(secret.reference.name)
+        got = document.parse(current.text, where=secret.where, username=options.connector)
+        report = replace(report, version=current.id)
     login = replace(
         connectors.login_as(options, password=got.password),
         user=got.username,
@@ -212,8 +245,5 @@ def verify(options: Options, secret: ConnectorSecret, held: Held, report: Secret
         port=got.port or options.login.port,
         database=got.dbname or options.login.database,
     )
-    try:
-        sessions.connect(login, read_only=True).close()
-    except ServerUnreachable as error:
-        return replace(report, verified=False, reason=str(error))
-    return replace(report, verified=True)
+    error = _refusal(login)
+    return replace(report, verified=error is None, reason=str(error) if error else None)

@@ -56,7 +56,7 @@ def _with_secret(
     role = graph.roles.get(options.connector)
     if role is not None:
         connectors.require_admin(role, graph, where=session.where)
-    held = credentials.provide(options, secret, role_exists=role is not None, check=context.check)
+    held = credentials.provide(options, secret, role=role, check=context.check)
     context.secrets.add(held.credentials.password)
     options = replace(options, connector_password=held.credentials.password)
     report = present.provide(session, options, server=server, graph=graph, platform=graph.platform, check=context.check)

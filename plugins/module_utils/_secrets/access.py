@@ -57,17 +57,17 @@ def read(reference: Reference, *, afresh: bool = False) -> Version:
 def read_all(references: c.Sequence[Reference], *, afresh: bool = False) -> list[Answer]:
     """What each has, or why it has nothing, in the order asked. Several are fetched at once."""
     wanted = [one for one in dict.fromkeys(references) if afresh or one not in _known]
-    for cloud in dict.fromkeys(one.cloud for one in wanted):
-        open_store(cloud)  # before the threads, which would each make a client
-    failures: dict[Reference, SecretUnreadable] = {}
-    if wanted:
-        with ThreadPoolExecutor(max_workers=min(AT_ONCE, len(wanted))) as pool:
-            for reference, answer in zip(wanted, pool.map(_fetch, wanted), strict=True):
-                if isinstance(answer, SecretUnreadable):
-                    failures[reference] = answer
-                else:
-                    _known[reference] = answer
-    return [failures.get(one) or _known[one] for one in references]
+    answers = dict(zip(wanted, _fetch_all(wanted), strict=True))
+    _known.update({one: answer for one, answer in answers.items() if isinstance(answer, Version)})
+    return [answers.get(one) or _known[one] for one in references]
+
+
+def _fetch_all(references: c.Sequence[Reference]) -> list[Answer]:
+    """One first, which makes the client and gets its token; the others share both."""
+    if not references:
+        return []
+    with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
+        return [_fetch(references[0]), *pool.map(_fetch, references[1:])]
 
 
 def _fetch(reference: Reference) -> Answer:

@@ -24,17 +24,15 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.aws_ses
 )
 from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values import (
     CURRENT,
+    LABELS,
     PENDING,
-    PREVIOUS,
+    STAGES,
     Description,
     Version,
 )
 
 if t.TYPE_CHECKING:
     from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values import Aws, Store
-
-LABELS = {CURRENT: "AWSCURRENT", PENDING: "AWSPENDING", PREVIOUS: "AWSPREVIOUS"}
-STAGES = {label: stage for stage, label in LABELS.items()}
 
 
 class SecretsManager:

@@ -17,6 +17,7 @@ import typing as t
 from ansible.module_utils.basic import missing_required_lib
 
 from ansible_collections.latchkey.postgres.plugins.module_utils._errors import (
+    InvalidOption,
     LibraryMissing,
     SecretChanged,
     SecretDeleted,
@@ -44,7 +45,7 @@ if not t.TYPE_CHECKING:
         BOTO3_TRACEBACK = traceback.format_exc()
 
 # Three attempts with the SDK's own back-off: a store that does not answer is given up within 15 seconds.
-PATIENCE = {"connect_timeout": 3, "read_timeout": 4, "retries": {"mode": "standard", "total_max_attempts": 3}}
+PATIENCE = {"connect_timeout": 3, "read_timeout": 3, "retries": {"mode": "standard", "total_max_attempts": 3}}
 
 CHAIN = (
     "Give access_key and secret_key, or profile; else the SDK looks at its environment variables, the shared files,"
@@ -102,8 +103,10 @@ def _refused(error: exceptions.ClientError, where: str) -> SecretUnreadable:
     code, said = error.response["Error"].get("Code", ""), error.response["Error"].get("Message", "")
     if MARKED in said:
         return SecretDeleted("it is scheduled for deletion", where=where, next_step=RESTORE)
-    if code == "ResourceNotFoundException" and "staging label" in said:
+    if code == "ResourceNotFoundException" and "secret value" in said:
         return SecretMissing("it has no such version", where=where, next_step="Check version_stage and version_id")
+    if code == "InvalidParameterException" and "RemoveFromVersionId" in said:
+        return SecretChanged("somebody else has changed it", where=where, next_step="Run again")
     if code not in REFUSALS:
         return SecretUnreadable(f"{code}: {said}", where=where)
     kind, what, next_step = REFUSALS[code]
@@ -115,6 +118,8 @@ def open_session(cloud: Aws) -> boto3.Session:
     """A session as the identity that is asked for; nothing is sent unless a role is to be assumed."""
     if BOTO3_TRACEBACK:
         raise LibraryMissing(f"{missing_required_lib('boto3')} {BOTO3_TRACEBACK.splitlines()[-1]}")
+    if bool(cloud.access_key) != bool(cloud.secret_key) or (cloud.session_token and not cloud.access_key):
+        raise InvalidOption("access_key, secret_key and session_token go together", next_step="Give the missing one")
     with explained("AWS"):
         session = boto3.Session(
             # The variable that all SDKs of AWS know, but this one.

@@ -111,7 +111,7 @@ class KeyVault:
         sibling = _pending(name)
         try:
             return self._usable(sibling, self._get(sibling))
-        except SecretDisabled as error:
+        except (SecretDisabled, SecretMissing) as error:
             raise SecretMissing("nothing is pending", where=self._where(name)) from error
 
     def _previous(self, name: str) -> str:

@@ -20,6 +20,7 @@ import urllib.parse
 from ansible.module_utils.basic import missing_required_lib
 
 from ansible_collections.latchkey.postgres.plugins.module_utils._errors import (
+    LatchkeyError,
     LibraryMissing,
     SecretChanged,
     SecretDeleted,
@@ -32,7 +33,12 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._errors import (
 if t.TYPE_CHECKING:
     from azure.core import exceptions
     from azure.core.credentials import TokenCredential
-    from azure.identity import ClientSecretCredential, CredentialUnavailableError, DefaultAzureCredential
+    from azure.identity import (
+        ClientSecretCredential,
+        CredentialUnavailableError,
+        DefaultAzureCredential,
+        WorkloadIdentityCredential,
+    )
 
     from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values import Azure
 
@@ -41,7 +47,12 @@ AZURE_TRACEBACK: str | None = None
 if not t.TYPE_CHECKING:
     try:
         from azure.core import exceptions
-        from azure.identity import ClientSecretCredential, CredentialUnavailableError, DefaultAzureCredential
+        from azure.identity import (
+            ClientSecretCredential,
+            CredentialUnavailableError,
+            DefaultAzureCredential,
+            WorkloadIdentityCredential,
+        )
     except ImportError:
         exceptions = None
         AZURE_TRACEBACK = traceback.format_exc()
@@ -82,7 +93,12 @@ LOGIN_REFUSALS = {
 AADSTS = re.compile(r"AADSTS\d+")
 RECOVER = "Recover it (az keyvault secret recover), or purge it"
 RIGHTS = "Allow this identity to get secrets (role Key Vault Secrets User), or to set them too (Secrets Officer)"
-OTHER_TENANT = "acquire tokens for tenant"
+# The words of the SDK where there is no code of Entra ID.
+LOGIN_WORDS = {
+    "acquire tokens for tenant": "the vault belongs to another tenant than the credentials",
+    "Unable to get authority configuration": "the tenant does not exist, or not in this cloud",
+}
+NONE_FITS = "failed to retrieve a token from the included credentials"
 UNAUTHORIZED, CONFLICT = 401, 409
 # The status codes of a vault: class, what it means, next step.
 REFUSALS: c.Mapping[int, tuple[type[SecretUnreadable], str, str]] = {
@@ -98,6 +114,8 @@ def explained(where: str) -> c.Iterator[None]:
     """The SDK's errors as ours. Their texts are not passed on but for codes: they are pages long."""
     try:
         yield
+    except LatchkeyError:
+        raise
     except CredentialUnavailableError:
         raise SecretDenied("no credentials for Azure were found", where=where, next_step=CHAIN) from None
     except exceptions.ClientAuthenticationError as error:
@@ -105,26 +123,34 @@ def explained(where: str) -> c.Iterator[None]:
     except exceptions.HttpResponseError as error:
         raise _refused(error, where) from error
     except (exceptions.ServiceRequestError, exceptions.ServiceResponseError) as error:
-        raise SecretUnreadable(
-            f"Azure can't be reached ({type(error).__name__})",
-            where=where,
-            next_step="Check the name of the vault, the network and the proxy",
-        ) from error
+        raise _not_reached(error, where) from error
     except (exceptions.AzureError, ValueError) as error:
         raise SecretUnreadable(f"{type(error).__name__}: {str(error).splitlines()[0]}", where=where) from error
 
 
-def _not_let_in(error: exceptions.ClientAuthenticationError, where: str) -> SecretDenied:
-    if OTHER_TENANT in str(error):
-        return SecretDenied("the vault belongs to another tenant than the credentials", where=where, next_step=LOGIN)
-    found = AADSTS.search(str(error))
+def _not_reached(error: BaseException, where: str) -> SecretUnreadable:
+    return SecretUnreadable(
+        f"Azure can't be reached ({type(error).__name__})",
+        where=where,
+        next_step="Check the name of the vault, the network and the proxy",
+    )
+
+
+def _not_let_in(error: exceptions.ClientAuthenticationError, where: str) -> SecretUnreadable:
+    # The SDK calls all that goes wrong on the way to a token a failed authentication.
+    if isinstance(error.__cause__, (exceptions.ServiceRequestError, exceptions.ServiceResponseError)):
+        return _not_reached(error.__cause__, where)
+    said = str(error)
+    found = AADSTS.search(said)
     if found is not None:
-        code = found.group()
-        said = LOGIN_REFUSALS.get(code, "Entra ID refused the login")
-        return SecretDenied(f"{said} ({code})", where=where, next_step=LOGIN)
-    if error.status_code == UNAUTHORIZED:
-        return SecretDenied("the vault did not accept the token", where=where, next_step=LOGIN)
-    return SecretDenied("no credentials for Azure were found", where=where, next_step=CHAIN)
+        what = f"{LOGIN_REFUSALS.get(found.group(), 'Entra ID refused the login')} ({found.group()})"
+    elif NONE_FITS in said:
+        return SecretDenied("no credentials for Azure were found", where=where, next_step=CHAIN)
+    elif error.status_code == UNAUTHORIZED:
+        what = "the vault did not accept the token"
+    else:
+        what = next((means for words, means in LOGIN_WORDS.items() if words in said), "Entra ID refused the login")
+    return SecretDenied(what, where=where, next_step=LOGIN)
 
 
 def _refused(error: exceptions.HttpResponseError, where: str) -> SecretUnreadable:
@@ -169,9 +195,12 @@ def open_credential(cloud: Azure, *, host: str) -> TokenCredential:
     patience = t.cast("t.Any", PATIENCE)
     if tenant and client and password:
         return ClientSecretCredential(tenant, client, password, authority=authority, **patience)
-    return DefaultAzureCredential(
-        authority=authority, managed_identity_client_id=client, workload_identity_client_id=client, **patience
-    )
+    if tenant and client and (file := environment.get("AZURE_FEDERATED_TOKEN_FILE")):
+        # The default one would ask the public cloud for its token, whatever authority it is given.
+        return WorkloadIdentityCredential(
+            tenant_id=tenant, client_id=client, token_file_path=file, authority=authority, **patience
+        )
+    return DefaultAzureCredential(authority=authority, managed_identity_client_id=client, **patience)
 
 
 def vault_host(url: str) -> str:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import collections.abc as c
 import json
+import re
 import secrets
 import string
 import typing as t
@@ -26,7 +27,7 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._errors import S
 ALPHABET = string.ascii_letters + string.digits + "_-"
 LENGTH = 40
 KNOWN = ("username", "password", "engine", "host", "port", "dbname", "masterarn")
-LARGEST_PORT = 65535
+PORT, LARGEST_PORT = re.compile(r"[0-9]{1,5}"), 65535
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +58,7 @@ def parse(text: str, *, where: str, username: str | None = None) -> Credentials:
         return _bare(text.rstrip("\r\n"), where=where, username=username)
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise SecretUnreadable(
             "it begins like JSON and is none", where=where, next_step="Repair its text, or store the bare password"
         ) from None  # the error quotes the text
@@ -108,7 +109,7 @@ def _from_object(found: dict[str, t.Any], *, where: str, username: str | None) -
 def _port(value: t.Any, *, where: str) -> int | None:
     if value is None or value == "":
         return None
-    if str(value).isdecimal() and 0 < int(value) <= LARGEST_PORT:
+    if PORT.fullmatch(str(value)) and 0 < int(value) <= LARGEST_PORT:
         return int(value)
     raise SecretUnreadable("the port in it is no port number", where=where, next_step="Repair the secret")
 

@@ -19,10 +19,10 @@ if t.TYPE_CHECKING:
 
     from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values import Aws
 
-# identifier.[cluster-|cluster-ro-]hash.region.rds.amazonaws.com
+# identifier.[cluster-|cluster-ro-]hash.region.rds.amazonaws.com; in China, rds comes before the region.
 ENDPOINT = re.compile(
-    r"(?P<name>[^.]+)\.(?P<kind>cluster-(?:ro-)?)?[a-z0-9]+\.(?P<region>[a-z]{2}(?:-[a-z]+)+-\d)"
-    r"\.rds\.amazonaws\.com(?:\.cn)?\.?",
+    r"(?P<name>[^.]+)\.(?P<kind>cluster-(?:ro-)?)?[a-z0-9]+\.(?P<rds>rds\.)?(?P<region>[a-z]{2}(?:-[a-z]+)+-\d)"
+    r"\.(?(rds)|rds\.)amazonaws\.com(?:\.cn)?\.?",
     re.IGNORECASE,
 )
 

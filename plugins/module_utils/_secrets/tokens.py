@@ -42,6 +42,6 @@ def entra_token(cloud: Azure, *, host: str = "") -> str:
     """
     from ansible_collections.latchkey.postgres.plugins.module_utils._secrets import azure_credential  # noqa: PLC0415
 
-    credential = azure_credential.open_credential(cloud, host=host)
     with azure_credential.explained("Entra token for PostgreSQL"):
+        credential = azure_credential.open_credential(cloud, host=host)
         return credential.get_token(azure_credential.cloud_of(host)[1]).token

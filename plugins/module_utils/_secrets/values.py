@@ -16,6 +16,9 @@ from dataclasses import dataclass, field, replace
 from ansible_collections.latchkey.postgres.plugins.module_utils._errors import InvalidOption
 
 CURRENT, PENDING, PREVIOUS = "current", "pending", "previous"
+# What AWS calls them.
+LABELS = {CURRENT: "AWSCURRENT", PENDING: "AWSPENDING", PREVIOUS: "AWSPREVIOUS"}
+STAGES = {label: stage for stage, label in LABELS.items()}
 # By this tag, a just-in-time access service is allowed to read the secret.
 READABLE = {"apono-connector-read": "true"}
 
@@ -117,8 +120,8 @@ def locate(cloud: Cloud, name: str, *, stage: str = CURRENT, version: str | None
         raise InvalidOption("the name of a secret is empty", next_step="Give a name, an ARN or a URL")
     if isinstance(cloud, Aws):
         if name.startswith("arn:"):
-            cloud = replace(cloud, region=name.split(":")[3])
-        return Reference(cloud=cloud, name=name, stage=stage, version=version)
+            cloud = replace(cloud, region=_region_of(name))
+        return Reference(cloud=cloud, name=name, stage=STAGES.get(stage, stage), version=version)
     if name.lower().startswith("https://"):
         cloud, name, version = _of_url(cloud, name, version)
     if not cloud.vault_url:
@@ -129,13 +132,22 @@ def locate(cloud: Cloud, name: str, *, stage: str = CURRENT, version: str | None
     return Reference(cloud=cloud, name=name, stage=stage, version=version)
 
 
+def _region_of(arn: str) -> str:
+    match arn.split(":", 6):
+        case ["arn", _partition, "secretsmanager", region, _account, "secret", name] if region and name:
+            return region
+    raise InvalidOption(
+        f"{arn} is not the ARN of a secret", next_step="It is arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME"
+    )
+
+
 def _of_url(cloud: Azure, url: str, version: str | None) -> tuple[Azure, str, str | None]:
     parts = urllib.parse.urlsplit(url)
-    match parts.path.strip("/").split("/"):
-        case ["secrets", name]:
+    match [parts.netloc, *parts.path.strip("/").split("/")]:
+        case [vault, "secrets", name] if vault and name:
             found = version
-        case ["secrets", name, found]:
+        case [vault, "secrets", name, found] if vault and name:
             pass
         case _other:
             raise InvalidOption(f"{url} is not the URL of a secret", next_step="It ends in /secrets/NAME")
-    return replace(cloud, vault_url=f"https://{parts.netloc}"), name, found
+    return replace(cloud, vault_url=f"https://{vault}"), name, found
