@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tests.bench import doors, many_databases, memory, one_database
+from tests.bench import doors, many_databases, memory, one_database, secrets
 from tests.bench.product import ROOT
 from tests.bench.results import Row, Settings, table
 from tests.rig import MAJORS, RigError, find
@@ -26,6 +26,7 @@ PARTS: Mapping[str, Callable[[Settings], Iterator[Row]]] = {
     "B": many_databases.measure,
     "C": memory.measure,
     "D": doors.measure,
+    "E": secrets.measure,
 }
 QUICK = Settings(runs=1, cheap_runs=1, scale=10)
 
@@ -57,7 +58,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--major", type=int, choices=MAJORS, help="PostgreSQL's major version; default: the rig's")
     parser.add_argument("--only", type=chosen, default=list(PARTS), metavar="A,B", help="parts; default: all")
-    parser.add_argument("--runs", type=int, default=3, help="runs of A and C, two more of B and D; default: 3")
+    parser.add_argument("--runs", type=int, default=3, help="runs of A and C, two more of B, D and E; default: 3")
     parser.add_argument("--quick", action="store_true", help="one run on a tenth of the size: no result, only a trial")
     parser.add_argument("--json", type=Path, default=ROOT / ".cache" / "bench.json", help="default: %(default)s")
     return parser.parse_args(arguments)

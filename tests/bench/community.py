@@ -5,21 +5,14 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
-import sys
-import tempfile
-import zipfile
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ansible.release import __version__ as core
-
+from tests.bench.others import collection, version
 from tests.bench.playbooks import Playbook
 from tests.bench.product import COLLECTIONS, login
 from tests.bench.results import Row, Samples, Settings
-from tests.rig.places import cache_root, locked
 
 if TYPE_CHECKING:
     from tests.bench.estates import Estate
@@ -27,7 +20,7 @@ if TYPE_CHECKING:
 
 SAMPLE = 3
 CONNECTOR = "apono_connector"
-PREFIX = "ansible_collections/community/postgresql/"
+COMMUNITY = "community/postgresql"
 
 
 def measure(
@@ -36,7 +29,7 @@ def measure(
     """Yield first and second run, scaled to all databases."""
     chosen = names[:SAMPLE]
     try:
-        where = collection()
+        where = collection(COMMUNITY)
     except (OSError, subprocess.CalledProcessError, StopIteration) as error:
         yield Row(part="B", what="community.postgresql", note=f"not measured: no wheel ({error})")
         return
@@ -53,8 +46,8 @@ def measure(
             part="B",
             what=f"the same {len(names)} databases: {number} run",
             against=(
-                f"SCALED from {len(chosen)} databases: community.postgresql {version(where)}, {len(tasks)} tasks"
-                f" ({len(tasks) // len(chosen)} per database) in one ansible-playbook, whose start is taken off"
+                f"SCALED from {len(chosen)} databases: community.postgresql {version(where, COMMUNITY)},"
+                f" {len(tasks)} tasks ({len(tasks) // len(chosen)} per database) in one ansible-playbook, whose start is taken off"
             ),
             ours=ours.of(number),
             theirs=samples.of(number),
@@ -81,31 +74,3 @@ def tasks_for(estate: Estate, database: str) -> list[dict[str, Any]]:
 def defaults(server: ShapedServer) -> dict[str, Any]:
     """Return the login, which both collections spell alike."""
     return {"community.postgresql.postgresql_privs": {**login(server), "ssl_mode": "verify-full"}}
-
-
-def version(where: Path) -> str:
-    """Return the version of what was unpacked."""
-    manifest = (where / PREFIX / "MANIFEST.json").read_text()
-    found = re.search(r'"version": "([^"]+)"', manifest)
-    return found[1] if found else "?"
-
-
-def collection() -> Path:
-    """Return a collections directory with it, from the `ansible` package that goes with this ansible-core."""
-    # ansible 11 came with ansible-core 2.18, 12 with 2.19, and so on
-    series = int(core.split(".")[1]) - 7
-    target = cache_root() / f"community-{series}"
-    with locked(cache_root() / f"{target.name}.lock"), tempfile.TemporaryDirectory(dir=cache_root()) as scratch:
-        if not target.is_dir():
-            _download(f"ansible=={series}.*", Path(scratch))
-            wheel = next(Path(scratch).glob("*.whl"))
-            with zipfile.ZipFile(wheel) as archive:
-                wanted = [name for name in archive.namelist() if name.startswith(PREFIX)]
-                archive.extractall(Path(scratch) / "unpacked", wanted)
-            (Path(scratch) / "unpacked").rename(target)
-    return target
-
-
-def _download(requirement: str, place: Path) -> None:
-    pip = [sys.executable, "-m", "pip", "--quiet", "download", "--no-deps", "--only-binary", ":all:"]
-    subprocess.run([*pip, "--dest", str(place), requirement], check=True, capture_output=True)

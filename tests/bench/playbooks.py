@@ -28,6 +28,7 @@ class Playbook:
     hosts: Mapping[str, Mapping[str, Any]]
     collections: str
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def run(self, *, changed: bool) -> float:
         """Return the seconds from start to end; what else happens than is expected, is an error."""
@@ -85,4 +86,5 @@ def _environment(book: Playbook, place: Path) -> dict[str, str]:
         # Ansible looks for it in the account's home, which need not be HOME.
         "ANSIBLE_REMOTE_TMP": str(place / "tmp"),
         "ANSIBLE_NOCOLOR": "1",
+        **book.environment,
     }

@@ -70,7 +70,7 @@ REFUSALS: c.Mapping[str, tuple[type[SecretUnreadable], str, str]] = {
     "ThrottlingException": (SecretUnreadable, "throttled, after several tries", "Run again with fewer forks"),
     "TooManyRequestsException": (SecretUnreadable, "throttled, after several tries", "Run again with fewer forks"),
 }
-MARKED = "marked for deletion"
+FOR_DELETION = "for deletion"  # marked, or already scheduled
 RESTORE = "Restore it (aws secretsmanager restore-secret)"
 
 
@@ -101,7 +101,7 @@ def explained(where: str) -> c.Iterator[None]:
 
 def _refused(error: exceptions.ClientError, where: str) -> SecretUnreadable:
     code, said = error.response["Error"].get("Code", ""), error.response["Error"].get("Message", "")
-    if MARKED in said:
+    if FOR_DELETION in said:
         return SecretDeleted("it is scheduled for deletion", where=where, next_step=RESTORE)
     if code == "ResourceNotFoundException" and "secret value" in said:
         return SecretMissing("it has no such version", where=where, next_step="Check version_stage and version_id")

@@ -27,7 +27,7 @@ SECRET_STORE: c.Mapping[str, t.Any] = {
     "options": {
         "provider": {"type": "str", "required": True, "choices": list(PROVIDERS)},
         **{
-            one.name: {"type": "str", **({"no_log": True} if one.name in HIDDEN else {})}
+            one.name: {"type": "str", "no_log": one.name in HIDDEN}
             for kind in PROVIDERS.values()
             for one in fields(kind)
         },
