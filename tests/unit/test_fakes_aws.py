@@ -418,7 +418,7 @@ def test_a_mistake_in_a_callback_comes_out(mistake: type[Exception]) -> None:
 
     aws = FakeSecretsManager()
     aws.on("CreateSecret", fail)
-    with pytest.raises(RuntimeError, match="hook") as caught:  # noqa: PT012, SIM117  it is raised at the fake's end
+    with pytest.raises(RuntimeError, match="hook") as caught:  # noqa: SIM117  it is raised at the fake's end
         with aws, environment(aws.environment()):
             boto3.client("secretsmanager", region_name=aws.region, config=ONE_TRY).create_secret(Name="a")
     assert isinstance(caught.value.__cause__, mistake)
