@@ -47,7 +47,8 @@ def measure(
             what=f"the same {len(names)} databases: {number} run",
             against=(
                 f"SCALED from {len(chosen)} databases: community.postgresql {version(where, COMMUNITY)},"
-                f" {len(tasks)} tasks ({len(tasks) // len(chosen)} per database) in one ansible-playbook, whose start is taken off"
+                f" {len(tasks)} tasks ({len(tasks) // len(chosen)} per database) in one ansible-playbook,"
+                " whose start is taken off"
             ),
             ours=ours.of(number),
             theirs=samples.of(number),
