@@ -113,9 +113,9 @@ def provide(options: Options, secret: ConnectorSecret, *, role: Role | None, che
 def _read(options: Options, secret: ConnectorSecret, store: Store) -> tuple[Version | None, Credentials | None]:
     try:
         current = store.read(secret.reference.name)
-    except SecretDeleted:
-        raise
-    except SecretMissing:
+    except SecretMissing as error:
+        if isinstance(error, SecretDeleted) or secret.reference.name.startswith("arn:"):
+            raise  # AWS makes the ARN itself
         return None, None
     found = document.parse(current.text, where=secret.where, username=options.connector)
     strangeness = _strangeness(options, found)

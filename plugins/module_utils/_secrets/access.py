@@ -57,17 +57,17 @@ def read(reference: Reference, *, afresh: bool = False) -> Version:
 def read_all(references: c.Sequence[Reference], *, afresh: bool = False) -> list[Answer]:
     """What each has, or why it has nothing, in the order asked. Several are fetched at once."""
     wanted = [one for one in dict.fromkeys(references) if afresh or one not in _known]
-    answers = dict(zip(wanted, _fetch_all(wanted), strict=True))
+    answers = _fetch_all(wanted)
     _known.update({one: answer for one, answer in answers.items() if isinstance(answer, Version)})
     return [answers.get(one) or _known[one] for one in references]
 
 
-def _fetch_all(references: c.Sequence[Reference]) -> list[Answer]:
-    """One first, which makes the client and gets its token; the others share both."""
-    if not references:
-        return []
+def _fetch_all(references: c.Sequence[Reference]) -> dict[Reference, Answer]:
+    """The first of each store by itself, which makes the client and gets its token; the others share both."""
+    answers = {one: _fetch(one) for one in {one.cloud: one for one in reversed(references)}.values()}
+    others = [one for one in references if one not in answers]
     with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
-        return [_fetch(references[0]), *pool.map(_fetch, references[1:])]
+        return answers | dict(zip(others, pool.map(_fetch, others), strict=True))
 
 
 def _fetch(reference: Reference) -> Answer:

@@ -81,8 +81,16 @@ class SecretsManager:
 
     def create(self, name: str, text: str, *, tags: c.Mapping[str, str], kms_key_id: str | None = None) -> Version:
         more = {"KmsKeyId": kms_key_id} if kms_key_id else {}
-        with explained(self._where(name)):
-            made = self._client.create_secret(Name=name, SecretString=text, Tags=_tags(tags), **more)
+        try:
+            with explained(self._where(name)):
+                made = self._client.create_secret(Name=name, SecretString=text, Tags=_tags(tags), **more)
+        except SecretChanged:
+            # Others may make a secret first and give it a value later: Terraform does.
+            if CURRENT in self.describe(name).stages:
+                raise
+            self.tag(name, tags)
+            with explained(self._where(name)):
+                made = self._client.put_secret_value(SecretId=name, SecretString=text)
         return Version(id=made["VersionId"], text=text)
 
     def write_pending(self, name: str, text: str, *, token: str) -> Version:
