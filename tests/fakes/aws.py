@@ -196,7 +196,8 @@ class FakeSecretsManager(Service[AwsRequest]):
         key = CREDENTIAL.match(call.headers.get("authorization", ""))
         return AwsRequest(
             operation=target[1] if target else "",
-            body=json.loads(call.body or b"{}"),
+            # What is not of this service, such as a request to STS, is refused by `act`.
+            body=json.loads(call.body or b"{}") if target else {},
             access_key=key[1] if key else None,
             region=key[2] if key else None,
         )

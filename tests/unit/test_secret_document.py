@@ -22,7 +22,7 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.documen
     generate_password,
     parse,
 )
-from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.rds import Endpoint, read_endpoint
+from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.endpoint import Endpoint, read_endpoint
 from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values import (
     Aws,
     Azure,
@@ -224,13 +224,20 @@ def test_a_version_that_is_given_counts_where_the_url_has_none() -> None:
         (Aws(), "", "the name of a secret is empty"),
         (Azure(vault_url=VAULT), " \n", "the name of a secret is empty"),
         (Azure(), "name", "secret name: in which Key Vault is not known"),
+        (
+            Azure(vault_url="http://acme.vault.azure.net"),
+            "name",
+            "vault_url: http://acme.vault.azure.net is not the URL",
+        ),
+        (Azure(vault_url="acme"), "name", "vault_url: acme is not the URL of a Key Vault"),
+        (Azure(vault_url=f"{VAULT}/secrets/a"), "name", f"vault_url: {VAULT}/secrets/a is not the URL of a Key Vault"),
         (Azure(), VAULT, f"{VAULT} is not the URL of a secret"),
         (Azure(), f"{VAULT}/keys/name", f"{VAULT}/keys/name is not the URL of a secret"),
         (Azure(), f"{VAULT}/secrets/a/b/c", f"{VAULT}/secrets/a/b/c is not the URL of a secret"),
     ],
 )
 def test_a_name_that_means_no_secret_is_refused(cloud: Any, name: str, said: str) -> None:
-    with pytest.raises(InvalidOption, match=rf"^{re.escape(said)}\. [A-Z]"):
+    with pytest.raises(InvalidOption, match=rf"^{re.escape(said)}.*\. [A-Z]"):
         locate(cloud, name)
 
 
@@ -273,6 +280,11 @@ def test_a_url_without_a_vault_or_name_is_refused(url: str) -> None:
 )
 def test_an_endpoint_names_its_server(host: str, name: str, region: str, cluster: bool) -> None:
     assert read_endpoint(host) == Endpoint(name=name, region=region, cluster=cluster)
+
+
+@pytest.mark.parametrize("kind", ["proxy", "cluster-custom"])
+def test_a_proxy_or_custom_endpoint_tells_only_its_region(kind: str) -> None:
+    assert read_endpoint(f"mine.{kind}-c1a2b3.eu-west-1.rds.amazonaws.com") == Endpoint(region="eu-west-1")
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._errors import (
 )
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import diagnosis
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import session as sessions
-from ansible_collections.latchkey.postgres.plugins.module_utils._secrets import access, document, rds
+from ansible_collections.latchkey.postgres.plugins.module_utils._secrets import access, document
 from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.document import Credentials
 from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values import PENDING
 
@@ -34,8 +34,9 @@ if t.TYPE_CHECKING:
     from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.options import ConnectorSecret, Options
     from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.routes import Role
     from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.session import Login
+    from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.endpoint import Endpoint
     from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.rds import Instance
-    from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values import Store, Version
+    from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values import Aws, Store, Version
 
 # By this tag of an RDS instance, a just-in-time access service finds the secret of its connector.
 INSTANCE_TAG = "apono-secret"
@@ -87,7 +88,7 @@ class Held:
 
 def provide(options: Options, secret: ConnectorSecret, *, role: Role | None, check: bool) -> Held:
     """The credentials from the store, where they now are."""
-    instance = rds.find(secret.cloud, secret.endpoint) if secret.endpoint else None
+    instance = _find_instance(secret)
     store = access.open_store(secret.reference.cloud)
     current, found = _read(options, secret, store)
     report = SecretReport(reference=secret.reference.name)
@@ -108,6 +109,21 @@ def provide(options: Options, secret: ConnectorSecret, *, role: Role | None, che
         _replace(store, secret, made, current=current)
     report = _tagged(replace(report, replaced=True), secret, store, current, check=check)
     return Held(credentials=made, report=report, instance=instance)
+
+
+def _find_instance(secret: ConnectorSecret) -> Instance | None:
+    if secret.endpoint is None:
+        return None
+    # Here, because it loads the SDK, which not everybody has.
+    from ansible_collections.latchkey.postgres.plugins.module_utils._secrets import rds  # noqa: PLC0415
+
+    return rds.find(secret.cloud, secret.endpoint)
+
+
+def _tag_instance(cloud: Aws, endpoint: Endpoint, instance: Instance, *, reference: str) -> None:
+    from ansible_collections.latchkey.postgres.plugins.module_utils._secrets import rds  # noqa: PLC0415
+
+    rds.tag(cloud, endpoint, instance, {INSTANCE_TAG: reference})
 
 
 def _read(options: Options, secret: ConnectorSecret, store: Store) -> tuple[Version | None, Credentials | None]:
@@ -227,7 +243,7 @@ def announce(secret: ConnectorSecret, held: Held, *, check: bool) -> SecretRepor
     if held.instance.tags.get(INSTANCE_TAG) == reference:
         return held.report
     if not check:
-        rds.tag(secret.cloud, secret.endpoint, held.instance, {INSTANCE_TAG: reference})
+        _tag_instance(secret.cloud, secret.endpoint, held.instance, reference=reference)
     return replace(held.report, instance=held.instance.arn)
 
 

@@ -21,7 +21,7 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._login import (
 )
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import platforms
 from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.values import Scope
-from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.rds import read_endpoint
+from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.endpoint import read_endpoint
 from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values import (
     READABLE,
     Aws,
@@ -34,7 +34,7 @@ if t.TYPE_CHECKING:
     from ansible_collections.latchkey.postgres.plugins.module_utils._door import Context, Params
     from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.platforms import Platform
     from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.session import Login
-    from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.rds import Endpoint
+    from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.endpoint import Endpoint
 
 LONGEST_NAME = 63  # bytes; the server cuts longer ones with a mere notice
 RESERVED_NAMES = frozenset({"public", "none"})
@@ -169,10 +169,10 @@ def _secret(params: Params) -> ConnectorSecret | None:
 
 def _endpoint(host: str) -> Endpoint:
     endpoint = read_endpoint(host)
-    if endpoint is None:
+    if endpoint is None or endpoint.name is None:
         raise InvalidOption(
             f"connector_secret: instance_tag is wanted, but which RDS instance {host} is can't be read from its name",
-            next_step="Give the endpoint (….rds.amazonaws.com) in login_host, or leave instance_tag out",
+            next_step="Give the endpoint of the instance or cluster in login_host, or leave instance_tag out",
         )
     return endpoint
 

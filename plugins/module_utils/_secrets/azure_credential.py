@@ -125,7 +125,8 @@ def explained(where: str) -> c.Iterator[None]:
     except (exceptions.ServiceRequestError, exceptions.ServiceResponseError) as error:
         raise _not_reached(error, where) from error
     except (exceptions.AzureError, ValueError) as error:
-        raise SecretUnreadable(f"{type(error).__name__}: {str(error).splitlines()[0]}", where=where) from error
+        said = next(iter(str(error).splitlines()), "")
+        raise SecretUnreadable(f"{type(error).__name__}: {said}", where=where) from error
 
 
 def _not_reached(error: BaseException, where: str) -> SecretUnreadable:

@@ -4,11 +4,10 @@
 
 # Private to this collection: it may change or go at any time.
 
-"""Amazon RDS itself: the instance or cluster behind an endpoint, and its tags."""
+"""Amazon RDS itself: an instance or cluster, and its tags."""
 
 from __future__ import annotations
 
-import re
 import typing as t
 from dataclasses import dataclass
 
@@ -17,31 +16,8 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._secrets import 
 if t.TYPE_CHECKING:
     import collections.abc as c
 
+    from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.endpoint import Endpoint
     from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values import Aws
-
-# identifier.[cluster-|cluster-ro-]hash.region.rds.amazonaws.com; in China, rds comes before the region.
-ENDPOINT = re.compile(
-    r"(?P<name>[^.]+)\.(?P<kind>cluster-(?:ro-)?)?[a-z0-9]+\.(?P<rds>rds\.)?(?P<region>[a-z]{2}(?:-[a-z]+)+-\d)"
-    r"\.(?(rds)|rds\.)amazonaws\.com(?:\.cn)?\.?",
-    re.IGNORECASE,
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Endpoint:
-    """What the name of an endpoint says."""
-
-    name: str
-    region: str
-    cluster: bool
-
-
-def read_endpoint(host: str) -> Endpoint | None:
-    """None for a name of the user's own."""
-    found = ENDPOINT.fullmatch(host)
-    if found is None:
-        return None
-    return Endpoint(name=found["name"], region=found["region"].lower(), cluster=bool(found["kind"]))
 
 
 @dataclass(frozen=True, kw_only=True)

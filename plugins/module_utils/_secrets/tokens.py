@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.latchkey.postgres.plugins.module_utils._errors import SecretDenied
+from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.endpoint import read_endpoint
 
 if t.TYPE_CHECKING:
     from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values import Aws, Azure
@@ -21,17 +21,14 @@ def rds_iam_token(cloud: Aws, *, host: str, port: int, user: str) -> str:
 
     Source: https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/UsingWithRDS.IAMDBAuth.Connecting.html
     """
-    from ansible_collections.latchkey.postgres.plugins.module_utils._secrets import aws_session, rds  # noqa: PLC0415
+    from ansible_collections.latchkey.postgres.plugins.module_utils._secrets import aws_session  # noqa: PLC0415
 
     # A token for another region than the server's is of no use, whatever region the environment is set to.
-    endpoint = rds.read_endpoint(host)
+    endpoint = read_endpoint(host)
     region = endpoint.region if endpoint else cloud.region
     session = aws_session.open_session(cloud)
-    where = f"IAM token for {user} at {host}"
-    with aws_session.explained(where):
+    with aws_session.explained(f"IAM token for {user} at {host}"):
         client = aws_session.open_client(session, "rds", region_name=region)
-        if session.get_credentials() is None:
-            raise SecretDenied("no credentials for AWS were found", where=where, next_step=aws_session.CHAIN)
         return str(client.generate_db_auth_token(DBHostname=host, Port=port, DBUsername=user))
 
 

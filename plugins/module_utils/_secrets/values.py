@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import collections.abc as c
+import re
 import typing as t
 import urllib.parse
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,7 @@ LABELS = {CURRENT: "AWSCURRENT", PENDING: "AWSPENDING", PREVIOUS: "AWSPREVIOUS"}
 STAGES = {label: stage for stage, label in LABELS.items()}
 # By this tag, a just-in-time access service is allowed to read the secret.
 READABLE = {"apono-connector-read": "true"}
+VAULT = re.compile(r"https://[^/?#]+/?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +131,11 @@ def locate(cloud: Cloud, name: str, *, stage: str = CURRENT, version: str | None
             f"secret {name}: in which Key Vault is not known",
             next_step="Set vault_url, or give the secret's whole URL",
         )
+    if not VAULT.fullmatch(cloud.vault_url):
+        raise InvalidOption(
+            f"vault_url: {cloud.vault_url} is not the URL of a Key Vault", next_step="Give https://NAME.vault.azure.net"
+        )
+    cloud = replace(cloud, vault_url=cloud.vault_url.rstrip("/"))
     return Reference(cloud=cloud, name=name, stage=stage, version=version)
 
 
