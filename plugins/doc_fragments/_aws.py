@@ -12,7 +12,7 @@ class ModuleDocFragment:
 options:
   region:
     description:
-      - The region. If it is not set, that of the profile is used.
+      - The region. If it is not set, E(AWS_REGION) and E(AWS_DEFAULT_REGION) are used, else that of the profile.
     type: str
     env:
       - name: LATCHKEY_AWS_REGION
@@ -83,7 +83,7 @@ options:
       - name: latchkey_aws_assume_role_arn
   endpoint_url:
     description:
-      - The address of Secrets Manager, such as that of a VPC endpoint.
+      - The address of Secrets Manager, such as that of a VPC endpoint. Of no use for a token.
     type: str
     env:
       - name: LATCHKEY_AWS_ENDPOINT_URL

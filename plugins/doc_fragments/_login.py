@@ -46,6 +46,7 @@ options:
         one that AWS's standard chain finds. It is valid for 15 minutes, for new connections.
       - V(entra) gets a token of Microsoft Entra ID for O(login_user), as the identity in O(secret_store) or the one
         that the environment gives. It is valid for about an hour, for new connections.
+      - A token is sent as it is, so O(ssl_mode) must be V(require) or better.
     type: str
     choices: [password, rds_iam, entra]
     default: password
@@ -115,12 +116,15 @@ options:
       access_key:
         description: AWS. The id of an access key. If not set, AWS's own chain is used, such as E(AWS_ACCESS_KEY_ID).
         type: str
+        aliases: [aws_access_key_id]
       secret_key:
         description: AWS. The secret of the access key.
         type: str
+        aliases: [aws_secret_access_key]
       session_token:
         description: AWS. The session that a temporary access key belongs to.
         type: str
+        aliases: [aws_session_token]
       assume_role_arn:
         description: AWS. A role to act as, from the identity that the other options give.
         type: str
@@ -137,6 +141,7 @@ options:
           - Azure. The tenant of a service principal.
           - If not set, the environment variable E(AZURE_TENANT_ID) is used, else AWX's E(AZURE_TENANT).
         type: str
+        aliases: [tenant_id]
       client_id:
         description:
           - Azure. The id of a service principal, or of a user-assigned managed identity.
@@ -148,6 +153,7 @@ options:
             identity, a managed identity and the login of the command line tools.
           - If not set, the environment variable E(AZURE_CLIENT_SECRET) is used, else AWX's E(AZURE_SECRET).
         type: str
+        aliases: [secret]
   direct:
     description:
       - V(auto) does the work inside the Ansible worker when the task's connection is C(local), without become, async,

@@ -13,6 +13,13 @@ options:
   username:
     description: The user, where a secret does not name one.
     type: str
+    env:
+      - name: LATCHKEY_SECRET_USERNAME
+    ini:
+      - section: latchkey
+        key: secret_username
+    vars:
+      - name: latchkey_secret_username
   on_missing:
     description:
       - What to do if a secret, or the version of it, does not exist or is deleted.
@@ -20,15 +27,36 @@ options:
     type: str
     choices: [error, warn, skip]
     default: error
+    env:
+      - name: LATCHKEY_ON_MISSING
+    ini:
+      - section: latchkey
+        key: on_missing
+    vars:
+      - name: latchkey_on_missing
   on_denied:
     description:
       - What to do if access to a secret is denied. The choices mean the same.
     type: str
     choices: [error, warn, skip]
     default: error
+    env:
+      - name: LATCHKEY_ON_DENIED
+    ini:
+      - section: latchkey
+        key: on_denied
+    vars:
+      - name: latchkey_on_denied
   cache:
     description:
       - Take what this process has fetched before. With V(false) the store is asked again, for example after a rotation.
     type: bool
     default: true
+    env:
+      - name: LATCHKEY_SECRET_CACHE
+    ini:
+      - section: latchkey
+        key: secret_cache
+    vars:
+      - name: latchkey_secret_cache
 """

@@ -31,7 +31,8 @@ options:
     default: 5432
   region:
     description:
-      - The region of the server. The name of an endpoint tells it, and wins; needed for a name of your own.
+      - The region of the server. The name of an endpoint tells it, and wins. RDS accepts no token for a name of your
+        own.
 extends_documentation_fragment:
   - latchkey.postgres._aws
 seealso:

@@ -26,6 +26,7 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._errors import (
 )
 
 LIBRARY = "psycopg"
+SHORTEST = 6
 # SQLSTATEs of a server that ends the session: an operator's order, a crash, a shutdown, a dropped database.
 SHUTDOWN = ("57P01", "57P02", "57P03", "57P04")
 
@@ -38,6 +39,11 @@ class Context:
     diff: bool = False
     secrets: set[str] = field(default_factory=set, repr=False)
 
+    def hide(self, secret: str | None) -> None:
+        """One that is too short would take letters out of every word, and so be read off what is left."""
+        if secret and len(secret) >= SHORTEST:
+            self.secrets.add(secret)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
@@ -48,6 +54,7 @@ class Result:
     diff: c.Mapping[str, str] | None = None
     warnings: tuple[str, ...] = ()
     failure: str | None = None
+    failure_kind: str = DatabaseRefused.kind
 
 
 Params = c.Mapping[str, t.Any]
@@ -95,7 +102,7 @@ def _as_dict(result: Result) -> dict[str, t.Any]:
     if result.warnings:
         said["warnings"] = list(result.warnings)
     if result.failure is not None:
-        said.update(failed=True, msg=result.failure, error_kind=DatabaseRefused.kind)
+        said.update(failed=True, msg=result.failure, error_kind=result.failure_kind)
     return said
 
 

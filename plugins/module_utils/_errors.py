@@ -12,6 +12,7 @@ LatchkeyError
   SecretUnreadable    a secret or a token can't be had from the cloud, or is of no use
     SecretMissing     there is no such secret, or no such version of it
       SecretDeleted   not any more, or not for long
+    NotAuthenticated  the cloud does not know who asks
     SecretDenied      it is there, or may be, and this identity may not
     SecretDisabled    it is there, and its owner has turned it off
     SecretChanged     somebody else was faster
@@ -37,7 +38,9 @@ class LatchkeyError(Exception):
 
     def __str__(self) -> str:
         said = f"{self.where}: {self.what}" if self.where else self.what
-        line = f"{said}. {self.next_step}" if self.next_step else said
+        said = said.rstrip(". ")  # libpq ends some of its sentences
+        end = " " if said.endswith("?") else ". "
+        line = f"{said}{end}{self.next_step}" if self.next_step else said
         return " ".join(line.splitlines())  # a name may contain a line break
 
 
@@ -58,6 +61,10 @@ class SecretMissing(SecretUnreadable):
 
 
 class SecretDeleted(SecretMissing):
+    pass
+
+
+class NotAuthenticated(SecretUnreadable):
     pass
 
 
@@ -86,6 +93,7 @@ __all__ = (
     "InvalidOption",
     "LatchkeyError",
     "LibraryMissing",
+    "NotAuthenticated",
     "SecretChanged",
     "SecretDeleted",
     "SecretDenied",

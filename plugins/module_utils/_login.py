@@ -23,6 +23,9 @@ if t.TYPE_CHECKING:
     from ansible_collections.latchkey.postgres.plugins.module_utils._door import Context, Params
     from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values import Cloud
 
+# Modes that never send a password in the clear.
+PRIVATE = ("require", "verify-ca", "verify-full")
+
 
 def _option(kind: str, variable: str | None = None, **more: t.Any) -> dict[str, t.Any]:
     return {"type": kind, **({"fallback": (env_fallback, [variable])} if variable else {}), **more}
@@ -53,9 +56,8 @@ LOGIN_RULES: c.Mapping[str, t.Any] = {
 
 def login_of(params: Params, context: Context) -> Login:
     """The login, with its password fetched or its token made."""
-    user, password = _identity(params)
-    if password:
-        context.secrets.add(password)
+    user, password, source = _identity(params)
+    context.hide(password)
     return Login(
         host=params["login_host"],
         port=params["login_port"],
@@ -68,6 +70,7 @@ def login_of(params: Params, context: Context) -> Login:
         ssl_key=params["ssl_key"],
         connect_params=params["connect_params"],
         connect_timeout=params["connect_timeout"],
+        source=source,
     )
 
 
@@ -75,8 +78,11 @@ def store_of(params: Params) -> Cloud | None:
     return cloud_of(params["secret_store"]) if params["secret_store"] else None
 
 
-def _identity(params: Params) -> tuple[str, str | None]:
-    """A secret or a token wins over a password, because that may have come with the environment."""
+def _identity(params: Params) -> tuple[str, str | None, str]:
+    """User, password, and where they come from.
+
+    A secret or a token wins over a password, because that may have come with the environment.
+    """
     secret, auth, cloud = params["login_secret"], params["login_auth"], store_of(params)
     if secret and auth != "password":
         raise InvalidOption(
@@ -86,14 +92,20 @@ def _identity(params: Params) -> tuple[str, str | None]:
     if secret and cloud:
         return _from_secret(cloud, secret, user=params["login_user"])
     if auth != "password":
-        return params["login_user"], _token(params, cloud)
-    return params["login_user"], params["login_password"]
+        if params["ssl_mode"] not in PRIVATE:
+            raise InvalidOption(
+                f"login_auth: a token is sent as it is, and ssl_mode {params['ssl_mode']} may send it without TLS",
+                next_step=f"Set ssl_mode to one of {', '.join(PRIVATE)}",
+            )
+        return params["login_user"], _token(params, cloud), f"login_user, to whom login_auth {auth} must be open"
+    return params["login_user"], params["login_password"], "login_user and login_password"
 
 
-def _from_secret(cloud: Cloud, name: str, *, user: str | None) -> tuple[str, str]:
+def _from_secret(cloud: Cloud, name: str, *, user: str | None) -> tuple[str, str, str]:
     reference = locate(cloud, name)
-    found = document.parse(access.read(reference).text, where=f"login_secret: {reference.where}", username=user)
-    return found.username, found.password
+    source = f"login_secret: {reference.where}"
+    found = document.parse(access.read(reference).text, where=source, username=user)
+    return found.username, found.password, source.replace(":", ",")
 
 
 def _token(params: Params, cloud: Cloud | None) -> str:

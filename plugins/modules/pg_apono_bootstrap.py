@@ -30,8 +30,9 @@ options:
   state:
     description:
       - V(present) makes the connector and gives it what is missing.
-      - V(absent) takes everything back that the connector holds, in every database, and drops it. If anything stands in
-        the way, such as objects that it owns or privileges that it has passed on, the task fails, says what, and
+      - V(absent) takes everything back that the connector holds, in every database, and drops it. Default privileges
+        that belong to the connector itself go with it, whoever set them and whoever gains by them. If anything stands
+        in the way, such as objects that it owns or privileges that it has passed on, the task fails, says what, and
         changes nothing. A role without C(LOGIN) and C(CREATEROLE), or with C(CREATEDB), C(REPLICATION) or C(BYPASSRLS),
         is taken for somebody else's and is not dropped.
     type: str
@@ -285,8 +286,8 @@ secret:
   returned: success
   type: dict
   contains:
-    reference:
-      description: Its name, as it was given.
+    name:
+      description: Its name or ARN.
       type: str
       sample: apono/orders
     version:

@@ -15,6 +15,7 @@ import typing as t
 from ansible.errors import AnsibleActionFail
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.parameters import remove_values
+from ansible.module_utils.errors import UnsupportedError
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.latchkey.postgres.plugins.module_utils._deps import psycopg
@@ -55,7 +56,10 @@ class DirectAction(ActionBase):
     def _answer(self) -> dict[str, t.Any]:
         checked = ArgumentSpecValidator(dict(self.door.arguments), **self.door.rules).validate(self._task.args)
         if checked.error_messages:
-            raise AnsibleActionFail(checked.errors.msg)
+            said = checked.errors.msg
+            if isinstance(checked.errors[0], UnsupportedError):
+                said = f"Unsupported parameters for ({self._task.action}) module: {said}"  # as the module says it
+            raise AnsibleActionFail(said)
         params = checked.validated_parameters
         secrets = checked._no_log_values | hidden(params)  # noqa: SLF001
         context = Context(check=self._task.check_mode, diff=self._task.diff)

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -29,7 +30,7 @@ from tests.fakes.azure import CLIENT, TENANT
 from tests.integration.connector_secrets import READABLE, REGION, Aws, Azure, Site, enter, forget, task
 from tests.integration.product import Log, catalog, run_in, succeeded
 from tests.integration.test_faults_common import refused, unchanged
-from tests.rig import ShapedServer
+from tests.rig import Authority, ShapedServer
 
 Shaped = Callable[..., ShapedServer]
 UNREADABLE, INVALID, UNREACHABLE = "secret_unreadable", "invalid_option", "server_unreachable"
@@ -76,7 +77,7 @@ def test_a_missing_secret_is_made_and_a_reader_logs_in_with_it(site: Site) -> No
     assert site.reader_logs_in()
     assert said["changed"] is True
     assert said["secret"] == {
-        "reference": site.secret,
+        "name": site.secret,
         "version": site.store.version(site.secret),
         "created": True,
         "replaced": False,
@@ -209,7 +210,8 @@ def test_missing_tags_are_added_and_others_are_kept(one_site: Site) -> None:
     assert succeeded(site.run(secret={"tags": {"team": "data"}}))["changed"] is False
 
 
-STRANGE = {"host": {"host": "other.example.com"}, "user": {"username": "somebody"}}
+STRANGE = {"host": {"host": "other.example.com"}, "port": {"port": 1}, "user": {"username": "somebody"}}
+TOLD = {"host": "another server, other.example.com:", "port": "another server, localhost:1", "user": "another user"}
 
 
 @pytest.mark.parametrize("what", STRANGE)
@@ -217,7 +219,7 @@ def test_a_secret_of_another_is_refused_before_anything_is_changed(site: Site, w
     text = site.put(**STRANGE[what])
     before, written = catalog(site.server), site.written()
     for check in (False, True):
-        refused(site.run(check=check), UNREADABLE, site.secret, *STRANGE[what].values(), "set force")
+        refused(site.run(check=check), UNREADABLE, site.secret, TOLD[what], "set force")
     assert catalog(site.server) == before
     assert site.written() == written
     assert site.store.history(site.secret) == [text]
@@ -226,11 +228,11 @@ def test_a_secret_of_another_is_refused_before_anything_is_changed(site: Site, w
 @pytest.mark.parametrize("what", STRANGE)
 def test_force_replaces_a_secret_of_another_and_the_store_keeps_the_old_value(one_site: Site, what: str) -> None:
     site = one_site
-    site.store.put(site.secret, text := json.dumps(site.credentials(**STRANGE[what], note="kept")), team="ops")
+    site.store.put(site.secret, text := json.dumps(site.credentials(**STRANGE[what], note="theirs")), team="ops")
     said = succeeded(site.run(secret={"force": True}))
     assert (said["secret"]["created"], said["secret"]["replaced"]) == (False, True)
     assert said["secret"]["version"] == site.store.version(site.secret)
-    assert site.stored() == site.credentials(password=site.stored()["password"], note="kept")
+    assert site.stored() == site.credentials(password=site.stored()["password"]), "nothing is the other's any more"
     assert GENERATED.fullmatch(site.stored()["password"])
     assert site.store.previous(site.secret) == text
     assert site.store.tags(site.secret) == {**READABLE, "team": "ops"}
@@ -401,14 +403,20 @@ def test_the_secret_wins_over_a_password_of_the_environment(one_site: Site, monk
 
 
 @contextlib.contextmanager
-def asking_for_the_password() -> Iterator[tuple[int, list[str]]]:
-    """A listener that speaks as much of the protocol as to be told a password; it refuses all."""
+def asking_for_the_password(home: Path) -> Iterator[tuple[int, list[str]]]:
+    """A listener that speaks as much of the protocol as to be told a password over TLS; it refuses all."""
     told: list[str] = []
+    certificate, key = home / "server.pem", home / "server.key"
+    Authority().write_server(certificate=certificate, key=key, names=("localhost",))
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate, key)
 
     def serve(listener: socket.socket) -> None:
         with contextlib.suppress(OSError):
             client = listener.accept()[0]
-            with client, client.makefile("rwb") as stream:
+            assert client.recv(8) == struct.pack("!ii", 8, 80877103)  # SSLRequest
+            client.sendall(b"S")
+            with tls.wrap_socket(client, server_side=True) as private, private.makefile("rwb") as stream:
                 stream.read(struct.unpack("!i", stream.read(4))[0] - 4)  # the startup message
                 stream.write(b"R" + struct.pack("!ii", 8, 3))  # AuthenticationCleartextPassword
                 stream.flush()
@@ -430,12 +438,12 @@ HERE = {"connect_params": {"hostaddr": "127.0.0.1"}}
 
 @pytest.mark.parametrize("shape", ["rds"])
 @pytest.mark.parametrize("named", [True, False])
-def test_an_iam_token_for_this_login_is_what_is_sent(store: Aws, named: bool) -> None:
+def test_an_iam_token_for_this_login_is_what_is_sent(store: Aws, tmp_path: Path, named: bool) -> None:
     host, region = (ENDPOINT, "us-east-2") if named else ("127.0.0.1", REGION)
-    with asking_for_the_password() as (port, told):
+    with asking_for_the_password(tmp_path) as (port, told):
         login = {"login_host": host, "login_port": port, "login_user": "iam_admin", "login_auth": "rds_iam"}
         store_too = {} if named else {"secret_store": store.option}
-        said = task({**login, **store_too, **HERE, "ssl_mode": "disable", "login_password": "pw-Wrong"})
+        said = task({**login, **store_too, **HERE, "ssl_mode": "require", "login_password": "pw-Wrong"})
     refused(said, UNREACHABLE, "iam_admin")
     (token,) = told
     parts = urllib.parse.urlsplit(f"//{token}")
@@ -448,15 +456,23 @@ def test_an_iam_token_for_this_login_is_what_is_sent(store: Aws, named: bool) ->
 
 @pytest.mark.parametrize("shape", ["azure"])
 @pytest.mark.parametrize("with_store", [True, False])
-def test_an_entra_token_for_postgresql_is_what_is_sent(store: Azure, with_store: bool) -> None:
-    with asking_for_the_password() as (port, told):
+def test_an_entra_token_for_postgresql_is_what_is_sent(store: Azure, tmp_path: Path, with_store: bool) -> None:
+    with asking_for_the_password(tmp_path) as (port, told):
         login = {"login_host": "127.0.0.1", "login_port": port, "login_user": "me@example.com", "login_auth": "entra"}
         store_too = {"secret_store": store.option} if with_store else {}
-        said = task({**login, **store_too, "ssl_mode": "disable", "login_password": "pw-Wrong"})
+        said = task({**login, **store_too, "ssl_mode": "require", "login_password": "pw-Wrong"})
     refused(said, UNREACHABLE, "me@example.com")
     (token,) = told
     assert store.fake.tokens[token].audience == "https://ossrdbms-aad.database.windows.net"
     assert token not in json.dumps(said)
+
+
+@pytest.mark.parametrize("shape", ["azure"])
+@pytest.mark.parametrize("ssl_mode", ["disable", "allow", "prefer"])
+def test_a_token_is_never_sent_in_the_clear(one_site: Site, ssl_mode: str) -> None:
+    said = one_site.run(login_auth="entra", login_secret=None, ssl_mode=ssl_mode)
+    refused(said, INVALID, "login_auth", f"ssl_mode {ssl_mode} may send it without TLS")
+    assert one_site.asked() == []
 
 
 @pytest.mark.parametrize("shape", ["azure"])

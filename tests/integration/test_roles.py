@@ -253,11 +253,43 @@ def test_a_role_has_the_options_of_the_module_with_the_same_types_and_defaults(r
     defaults = yaml.safe_load((ROOT / "roles" / role / "defaults" / "main.yml").read_text())
     for name, option in documented.items():
         module = ARGUMENTS[name]
-        same = ("type", "elements", "no_log")
+        same = ("elements", "no_log") if name == "connector_secret" else ("type", "elements", "no_log")
         assert {key: option.get(key) for key in same} == {key: module.get(key) for key in same}, name
         # Of the tokens, only that of the platform is of use.
         choices = [one for one in module.get("choices", ()) if name != "login_auth" or one in TOKENS[role]]
         assert option.get("choices", []) == choices, name
-        assert option["default"] == module.get("default", {} if option["type"] == "dict" else ""), name
+        assert option["default"] == module.get("default", {} if module["type"] == "dict" else ""), name
         if name not in {"login_port", "login_auth"}:
             assert defaults[f"{role}_{name}"] == option["default"], name
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"nmae": "apono/x"}, "missing required arguments: name found in connector_secret"),
+        ({"name": "apono/x", "tag": {}}, "connector_secret.tag. Supported parameters include"),
+        ({"instance_tag": True}, "missing required arguments: name found in connector_secret"),
+    ],
+)
+def test_a_mistake_in_the_connectors_secret_is_said_and_no_connector_is_made(
+    project: Project, described: tuple[ShapedServer, dict[str, Any]], given: dict[str, Any], said: str
+) -> None:
+    server, variables = described
+    project.inventory(orders=variables)
+    project.play(connector_secret=given)
+    run = project.run()
+    assert run.code == 2
+    assert said in run.output
+    assert not exists(server, "apono_connector")
+
+
+@pytest.mark.parametrize("own", [{}, "", {"name": ""}, {"name": "", "tags": ""}, "apono/own", {"name": "apono/own"}])
+def test_the_connectors_secret_is_the_roles_own_or_else_the_inventorys(project: Project, own: Any) -> None:
+    """Found out by names that no Key Vault has, before anything is sent."""
+    store = {"provider": "azure", "vault_url": "https://nowhere.vault.azure.net"}
+    at = {"ansible_host": "nowhere.invalid", "pg_admin_user": "a", "pg_admin_password": ADMIN_SECRET}
+    project.inventory(orders={**at, "pg_connector_secret": "apono/theirs", "pg_secret_store": store})
+    project.play(connector_secret=own)
+    run = project.run()
+    assert run.code == 2
+    assert f"secret apono/{'own' if 'own' in str(own) else 'theirs'}: a name in a Key Vault has 1 to 127" in run.output

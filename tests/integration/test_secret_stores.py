@@ -26,8 +26,8 @@ from azure.keyvault.secrets._shared import http_challenge_cache  # noqa: E402
 
 from ansible_collections.latchkey.postgres.plugins.module_utils._errors import (  # noqa: E402
     InvalidOption,
+    NotAuthenticated,
     SecretChanged,
-    SecretDenied,
     SecretMissing,
     SecretUnreadable,
 )
@@ -42,7 +42,6 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values 
     CURRENT,
     PENDING,
     PREVIOUS,
-    READABLE,
     Aws,
     Azure,
     Cloud,
@@ -57,6 +56,7 @@ if TYPE_CHECKING:
 Enter = Callable[[dict[str, str]], None]
 VAULT = "https://lk.vault.azure.net"
 HOST = "db-1.c1a2b3.eu-central-1.rds.amazonaws.com"
+READABLE = {"apono-connector-read": "true"}
 FIRST, SECOND, THEIRS = '{"password": "first"}', '{"password": "second"}', '{"password": "theirs"}'
 KEY = "AKIAOTHEROTHEROTHER1"
 
@@ -212,6 +212,16 @@ def test_pending_written_twice_with_one_token_is_one_version(store: Store) -> No
     before = state(store)
     assert store.write_pending("db", SECOND, token=one).id == first.id
     assert state(store) == before
+
+
+def test_replacing_makes_readers_get_it_at_once_and_keeps_the_previous_and_the_tags(store: Store) -> None:
+    made = store.replace("db", SECOND)
+    assert store.read("db").text == SECOND
+    assert store.read("db").id == made.id
+    assert store.read("db", stage=PREVIOUS).text == FIRST
+    assert READABLE.items() <= store.describe("db").tags.items()
+    with pytest.raises(SecretMissing):
+        store.read("db", stage=PENDING)
 
 
 def test_another_token_replaces_what_is_pending(store: Store) -> None:
@@ -453,7 +463,7 @@ def test_keys_by_options_win_over_the_environment(aws: FakeSecretsManager) -> No
     put(aws)
     aws.known_keys = {KEY}
     assert read_as(Aws(access_key=KEY, secret_key="x")) == FIRST
-    with pytest.raises(SecretDenied, match="the access key is not known"):
+    with pytest.raises(NotAuthenticated, match="the access key is not known"):
         read_as(Aws())
 
 
@@ -789,6 +799,6 @@ def test_identities_do_not_share_a_client_or_a_value(aws: FakeSecretsManager, cl
     put(aws)
     aws.known_keys = {KEY}
     assert read_as(Aws(access_key=KEY, secret_key="x")) == FIRST
-    with pytest.raises(SecretDenied):
+    with pytest.raises(NotAuthenticated):
         read_as(Aws(access_key="AKIASOMEBODYSOMEBODY", secret_key="x"))
     assert len(clients) == 2

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.options import ARGUMENTS, parse
+from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.options import ARGUMENTS, RULES, parse
 from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.run import BOOTSTRAP
 from ansible_collections.latchkey.postgres.plugins.module_utils._door import Context, hidden
 from ansible_collections.latchkey.postgres.plugins.module_utils._errors import InvalidOption
@@ -207,3 +207,34 @@ def test_the_documented_defaults_are_the_real_ones() -> None:
     assert (found.grant_to_group, found.fail_on_uncovered, found.encrypt_password_here) == (False, False, True)
     assert found.platform is None
     assert parse(checked(platform="rds"), Context()).platform is platforms.RDS
+
+
+# ------------------------------------------------------------------ the connector's secret
+STORE = {"provider": "aws", "region": "eu-west-1"}
+
+
+def test_a_tag_that_yaml_takes_for_a_truth_value_is_the_word() -> None:
+    tags = {"apono-connector-read": True, "team": "data", "shift": 2, "old": False}
+    found = parse(checked(connector_secret={"name": "x", "tags": tags}, secret_store=STORE), Context()).secret
+    assert found is not None
+    assert found.tags == {"apono-connector-read": "true", "team": "data", "shift": "2", "old": "false"}
+
+
+def test_a_secret_without_a_store_is_refused() -> None:
+    said = ArgumentSpecValidator(dict(ARGUMENTS), **RULES).validate({"login_host": "h", "login_secret": "x"})
+    assert said.error_messages == ["missing parameter(s) required by 'login_secret': secret_store"]
+
+
+@pytest.mark.parametrize("store", [{"provider": "aws", "vault_url": "x"}, {"provider": "azure", "region": "x"}])
+def test_what_means_nothing_to_the_provider_is_refused(store: dict[str, str]) -> None:
+    with pytest.raises(InvalidOption, match="is of no use with the provider"):
+        parse(checked(connector_secret={"name": "x"}, secret_store=store), Context())
+
+
+def test_a_password_that_is_too_short_to_be_hidden_does_not_garble_what_is_said() -> None:
+    context = Context()
+    for secret in ("", "o", "12345", None):
+        context.hide(secret)
+    assert context.secrets == set()
+    context.hide("123456")
+    assert context.secrets == {"123456"}

@@ -37,9 +37,12 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.insp
     read_known,
 )
 from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.values import (
+    EVERYBODY,
+    DefaultStep,
     Entitlement,
     Kind,
     Plan,
+    Verb,
 )
 
 if t.TYPE_CHECKING:
@@ -48,6 +51,9 @@ if t.TYPE_CHECKING:
     from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.platforms import Platform
     from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.routes import Role, RoleGraph
     from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.session import Session
+
+# As many databases are named when something stops the removal.
+MOST_DATABASES = 5
 
 
 def remove(
@@ -58,7 +64,7 @@ def remove(
         _require_connector(session, role, graph)
     job = _job(session, options, graph, platform, check=check)
     removals = survey(session, job, role)
-    obstacles = tuple(line for removal in removals for line in removal.obstacles)
+    obstacles = _obstacles(removals)
     if obstacles:
         raise DatabaseRefused(
             f"{options.connector} can't be removed and nothing was changed: {'; '.join(obstacles)}",
@@ -83,11 +89,20 @@ def remove(
         server=server,
         platform=platform,
         where=session.where,
-        connector=ConnectorReport(name=options.connector, statements=dropped),
+        connector=ConnectorReport(name=options.connector, dropped=role is not None, statements=dropped),
         visits=visits,
         statements=(*at_server, *dropped),
         lost=tuple(line for removal in removals if removal.database is None for line in _database_lines(removal.plan)),
     )
+
+
+def _obstacles(removals: tuple[Removal, ...]) -> tuple[str, ...]:
+    """What stops it: in the first databases, and in the server. All of a hundred databases nobody would read."""
+    stopped = [removal.obstacles for removal in removals if removal.database is not None and removal.obstacles]
+    lines = [line for found in stopped[:MOST_DATABASES] for line in found]
+    if len(stopped) > MOST_DATABASES:
+        lines.append(f"and {len(stopped) - MOST_DATABASES} more databases")
+    return (*lines, *(line for removal in removals if removal.database is None for line in removal.obstacles))
 
 
 def _require_connector(session: Session, role: Role, graph: RoleGraph) -> None:
@@ -154,11 +169,25 @@ def _database_lines(plan: Plan) -> tuple[str, ...]:
     return tuple(f"{name}: {line}" for name in databases for line in step_lines(on_database(steps, name)))
 
 
+def _lost_lines(plan: Plan, connector: str) -> tuple[str, ...]:
+    """Lines of the diff for one database; what the connector's own default privileges are about is others' to have."""
+    others = tuple(batch for batch in plan.batches if batch.owner != connector)
+    lines = [*planned_lines(Plan(batches=others))]
+    its = (batch for batch in plan.batches if batch.owner == connector and batch.route.proven)
+    for step in (step for batch in its for step in batch.steps):
+        end = ""
+        if isinstance(step, DefaultStep):
+            grantee = "PUBLIC" if step.grantee == EVERYBODY else step.grantee
+            end = f" to {grantee}" if step.verb is Verb.REVOKE else f" withheld from {grantee}"
+        lines += [line + end for line in step_lines((step,))]
+    return tuple(lines)
+
+
 def _visit(removal: Removal, job: Job) -> Visit:
     statements = planned_statements(removal.plan, graph=job.graph)
     return Visit(
         database=str(removal.database),
         changed=bool(statements),
         statements=tuple(map(Statement.plain, statements)),
-        lost=planned_lines(removal.plan),
+        lost=_lost_lines(removal.plan, job.options.connector),
     )

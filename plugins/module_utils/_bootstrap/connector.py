@@ -44,6 +44,7 @@ class MembershipReport:
 class ConnectorReport:
     name: str
     created: bool = False
+    dropped: bool = False
     statements: tuple[Statement, ...] = ()
     membership: MembershipReport | None = None
 

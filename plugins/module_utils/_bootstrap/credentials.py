@@ -12,13 +12,12 @@ A run may end anywhere. The next one finds the secret and goes on with the same 
 from __future__ import annotations
 
 import collections.abc as c
-import contextlib
 import typing as t
-import uuid
 from dataclasses import dataclass, field, replace
 
 from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap import connector as connectors
 from ansible_collections.latchkey.postgres.plugins.module_utils._errors import (
+    SecretChanged,
     SecretDeleted,
     SecretMissing,
     SecretUnreadable,
@@ -28,7 +27,6 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import session as sessions
 from ansible_collections.latchkey.postgres.plugins.module_utils._secrets import access, document
 from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.document import Credentials
-from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values import PENDING
 
 if t.TYPE_CHECKING:
     from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.options import ConnectorSecret, Options
@@ -39,6 +37,7 @@ if t.TYPE_CHECKING:
     from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values import Aws, Store, Version
 
 # By this tag of an RDS instance, a just-in-time access service finds the secret of its connector.
+OVERWRITTEN = "another run has stored other credentials in it"
 INSTANCE_TAG = "apono-secret"
 
 
@@ -46,7 +45,7 @@ INSTANCE_TAG = "apono-secret"
 class SecretReport:
     """What was done about the secret, or would be. ``verified`` is None where there was nothing to try yet."""
 
-    reference: str
+    name: str
     version: str | None = None
     created: bool = False
     replaced: bool = False
@@ -54,6 +53,7 @@ class SecretReport:
     instance: str | None = None
     verified: bool | None = None
     reason: str | None = None
+    kind: str = SecretUnreadable.kind
 
     @property
     def changed(self) -> bool:
@@ -61,7 +61,7 @@ class SecretReport:
 
     def values(self) -> dict[str, t.Any]:
         return {
-            "reference": self.reference,
+            "name": self.name,
             "version": self.version,
             "created": self.created,
             "replaced": self.replaced,
@@ -73,7 +73,7 @@ class SecretReport:
     def lines(self) -> tuple[str, ...]:
         done = [word for word, so in (("made", self.created), ("replaced", self.replaced)) if so]
         done += [f"tag {key}={value}" for key, value in self.tags.items()]
-        lines = [f"secret {self.reference}: {one}" for one in done]
+        lines = [f"secret {self.name}: {one}" for one in done]
         return (*lines, *([f"instance {self.instance}: tag {INSTANCE_TAG}"] if self.instance else ()))
 
 
@@ -91,22 +91,22 @@ def provide(options: Options, secret: ConnectorSecret, *, role: Role | None, che
     instance = _find_instance(secret)
     store = access.open_store(secret.reference.cloud)
     current, found = _read(options, secret, store)
-    report = SecretReport(reference=secret.reference.name)
+    report = SecretReport(name=secret.reference.name)
     if current and found and not _strangeness(options, found):
         _require_login(options, secret, found, role=role)
-        if secret.force and not check:
-            _finish(store, secret, current)
         report = _tagged(replace(report, version=current.id), secret, store, current, check=check)
         return Held(credentials=found, report=report, instance=instance)
     made = _new(options, secret, before=found, role_exists=role is not None)
     if current is None:
         report = replace(report, created=True)
         if not check:
-            store.create(report.reference, document.compose(made), tags=secret.tags, kms_key_id=secret.kms_key_id)
+            store.create(report.name, document.compose(made), tags=secret.tags, kms_key_id=secret.kms_key_id)
+            _require_kept(secret, made)
         return Held(credentials=made, report=report, instance=instance)
     _require_free(store, secret)
     if not check:
-        _replace(store, secret, made, current=current)
+        store.replace(report.name, document.compose(made))
+        _require_kept(secret, made)
     report = _tagged(replace(report, replaced=True), secret, store, current, check=check)
     return Held(credentials=made, report=report, instance=instance)
 
@@ -130,8 +130,11 @@ def _read(options: Options, secret: ConnectorSecret, store: Store) -> tuple[Vers
     try:
         current = store.read(secret.reference.name)
     except SecretMissing as error:
-        if isinstance(error, SecretDeleted) or secret.reference.name.startswith("arn:"):
-            raise  # AWS makes the ARN itself
+        if isinstance(error, SecretDeleted):
+            raise
+        if secret.reference.name.startswith("arn:"):
+            # Only AWS itself makes an ARN: there must be a secret, if without a value.
+            store.describe(secret.reference.name)
         return None, None
     found = document.parse(current.text, where=secret.where, username=options.connector)
     strangeness = _strangeness(options, found)
@@ -139,7 +142,10 @@ def _read(options: Options, secret: ConnectorSecret, store: Store) -> tuple[Vers
         raise SecretUnreadable(
             f"it holds {strangeness}, and was left alone",
             where=secret.where,
-            next_step="Give each server a secret of its own, or set force to store new credentials over it",
+            next_step=(
+                "Give each server a secret of its own; or, if this is the same server, correct the host in it; or set"
+                " force to store new credentials over it"
+            ),
         )
     return current, found
 
@@ -147,9 +153,10 @@ def _read(options: Options, secret: ConnectorSecret, store: Store) -> tuple[Vers
 def _strangeness(options: Options, found: Credentials) -> str | None:
     """What shows that a secret is not this connector's on this server."""
     if found.username != options.connector:
-        return f"the credentials of user {found.username}, not {options.connector}"
-    if found.host and found.host.lower() != options.login.host.lower():
-        return f"the credentials of another server, {found.host}"
+        return f"the credentials of another user than {options.connector}"
+    host, port = (found.host or options.login.host).lower(), found.port or options.login.port
+    if (host, port) != (options.login.host.lower(), options.login.port):
+        return f"the credentials of another server, {host}:{port}"
     return None
 
 
@@ -171,7 +178,6 @@ def _new(options: Options, secret: ConnectorSecret, *, before: Credentials | Non
         host=options.login.host,
         port=options.login.port,
         dbname=options.login.database,
-        others=before.others if before else {},
     )
 
 
@@ -183,20 +189,15 @@ def _require_free(store: Store, secret: ConnectorSecret) -> None:
         )
 
 
-def _replace(store: Store, secret: ConnectorSecret, made: Credentials, *, current: Version) -> None:
-    name = secret.reference.name
-    pending = store.write_pending(name, document.compose(made), token=str(uuid.uuid4()))
-    store.promote(name, pending.id, expected=current.id)
-    store.clear_pending(name, pending.id)
+def _read_again(secret: ConnectorSecret, *, username: str) -> tuple[Version, Credentials]:
+    current = access.open_store(secret.reference.cloud).read(secret.reference.name)
+    return current, document.parse(current.text, where=secret.where, username=username)
 
 
-def _finish(store: Store, secret: ConnectorSecret, current: Version) -> None:
-    """A run that ended in the midst of replacing may have left the current value pending too."""
-    name = secret.reference.name
-    with contextlib.suppress(SecretMissing):
-        pending = store.read(name, stage=PENDING)
-        if pending.text == current.text:
-            store.clear_pending(name, pending.id)
+def _require_kept(secret: ConnectorSecret, made: Credentials) -> None:
+    """Two servers that share a secret by mistake may write it in the same moment, and a Key Vault keeps the later."""
+    if _read_again(secret, username=made.username)[1] != made:
+        raise SecretChanged(OVERWRITTEN, where=secret.where, next_step="Give each server a secret of its own")
 
 
 def _require_login(options: Options, secret: ConnectorSecret, found: Credentials, *, role: Role | None) -> None:
@@ -204,12 +205,15 @@ def _require_login(options: Options, secret: ConnectorSecret, found: Credentials
     if role is None or not role.login or options.always_set_password:
         return
     error = _refusal(connectors.login_as(options, password=found.password))
-    if error is not None and not diagnosis.is_let_in(error.what):
-        raise SecretUnreadable(
-            f"role {options.connector} does not log in with its password: {error.what}",
-            where=secret.where,
-            next_step="Correct the secret, or set update_password to always to give the role this password",
-        )
+    if error is None or diagnosis.is_let_in(error.what):
+        return
+    if not diagnosis.is_wrong_password(error.what):
+        raise error  # which says nothing of the secret
+    raise SecretUnreadable(
+        f"its password is not that of role {options.connector}",
+        where=secret.where,
+        next_step="Correct the secret, or set update_password to always to give the role this password",
+    )
 
 
 def _refusal(login: Login) -> ServerUnreachable | None:
@@ -251,9 +255,10 @@ def verify(options: Options, secret: ConnectorSecret, held: Held, report: Secret
     """Log in as a reader of the secret would, with what it gets."""
     got = held.credentials
     if report.created or report.replaced:
-        current = access.open_store(secret.reference.cloud).read(secret.reference.name)
-        got = document.parse(current.text, where=secret.where, username=options.connector)
+        current, got = _read_again(secret, username=options.connector)
         report = replace(report, version=current.id)
+    if got != held.credentials:
+        return replace(report, verified=False, reason=OVERWRITTEN)
     login = replace(
         connectors.login_as(options, password=got.password),
         user=got.username,
@@ -262,4 +267,7 @@ def verify(options: Options, secret: ConnectorSecret, held: Held, report: Secret
         database=got.dbname or options.login.database,
     )
     error = _refusal(login)
-    return replace(report, verified=error is None, reason=str(error) if error else None)
+    if error is None:
+        return replace(report, verified=True)
+    told = SecretUnreadable if diagnosis.is_wrong_password(error.what) else error
+    return replace(report, verified=False, reason=str(error), kind=told.kind)

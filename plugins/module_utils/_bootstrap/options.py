@@ -23,7 +23,6 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import
 from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.values import Scope
 from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.endpoint import read_endpoint
 from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values import (
-    READABLE,
     Aws,
     Azure,
     Reference,
@@ -37,6 +36,8 @@ if t.TYPE_CHECKING:
     from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.endpoint import Endpoint
 
 LONGEST_NAME = 63  # bytes; the server cuts longer ones with a mere notice
+# By this tag, a just-in-time access service is allowed to read the connector's secret; source: its connector's policy.
+READABLE = {"apono-connector-read": "true"}
 RESERVED_NAMES = frozenset({"public", "none"})
 
 ARGUMENTS: c.Mapping[str, t.Any] = {
@@ -160,11 +161,16 @@ def _secret(params: Params) -> ConnectorSecret | None:
         )
     return ConnectorSecret(
         reference=reference,
-        tags={**READABLE, **{str(key): str(value) for key, value in wanted["tags"].items()}},
+        tags={**READABLE, **{str(key): _tag_value(value) for key, value in wanted["tags"].items()}},
         kms_key_id=wanted["kms_key_id"] or None,
         force=wanted["force"],
         endpoint=_endpoint(params["login_host"]) if wanted["instance_tag"] else None,
     )
+
+
+def _tag_value(value: t.Any) -> str:
+    """YAML's true is the word true."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _endpoint(host: str) -> Endpoint:

@@ -122,15 +122,18 @@ class Report:
         }
 
     def diff(self) -> dict[str, str]:
+        """The role by its statements, whose passwords are hidden; all else by what is held."""
+        role = (f"role {self.connector.name}",) if self.connector.dropped else ()
         return {
             "before_header": f"privileges of {self.connector.name} on {self.where}",
             "after_header": f"privileges of {self.connector.name} on {self.where}",
             "before": _lines(
-                (*self.lost, *(f"{visit.database}: {line}" for visit in self.visits for line in visit.lost))
+                (*role, *self.lost, *(f"{visit.database}: {line}" for visit in self.visits for line in visit.lost))
             ),
             "after": _lines(
                 (
                     *(self.secret.lines() if self.secret else ()),
+                    *(() if self.connector.dropped else map(str, self.connector.statements)),
                     *(f"{visit.database}: {line}" for visit in self.visits for line in visit.gained),
                 )
             ),

@@ -57,7 +57,7 @@ def _with_secret(
     if role is not None:
         connectors.require_admin(role, graph, where=session.where)
     held = credentials.provide(options, secret, role=role, check=context.check)
-    context.secrets.add(held.credentials.password)
+    context.hide(held.credentials.password)
     options = replace(options, connector_password=held.credentials.password)
     report = present.provide(session, options, server=server, graph=graph, platform=graph.platform, check=context.check)
     said = credentials.announce(secret, held, check=context.check)
@@ -88,9 +88,10 @@ def _require_rights(session: Session, options: Options, server: Server, graph: R
 
 def _result(report: Report, options: Options, context: Context) -> Result:
     blemishes = report.blemishes
-    failure = None
+    failure, kind = None, DatabaseRefused.kind
     if report.secret is not None and report.secret.reason:
-        failure = f"What a reader of secret {report.secret.reference} gets does not log in: {report.secret.reason}"
+        failure = f"What a reader of secret {report.secret.name} gets does not log in: {report.secret.reason}"
+        kind = report.secret.kind
     elif options.fail_on_uncovered and blemishes:
         failure = f"{report.where}: not everything is covered: {'; '.join(blemishes)}. Look at uncovered for the SQL"
     return Result(
@@ -99,6 +100,7 @@ def _result(report: Report, options: Options, context: Context) -> Result:
         diff=report.diff() if context.diff else None,
         warnings=tuple(f"{report.where}: {line}" for line in report.unreached),
         failure=failure,
+        failure_kind=kind,
     )
 
 

@@ -19,9 +19,12 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import
 from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.holdings import (
     make_revoke_plan,
     read_holdings,
+    read_own_defaults,
 )
 from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.inspect import read_defaults
+from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.statements import compose
 from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.ties import (
+    counted,
     read_passed_on,
     read_shared_ties,
     read_tied_databases,
@@ -54,8 +57,7 @@ class Removal:
     @property
     def obstacles(self) -> tuple[str, ...]:
         place = f"database {self.database}" if self.database else "the server"
-        given = tuple(f"it holds privileges given by {entry.owner}: {entry.reason}" for entry in self.plan.uncovered)
-        return tuple(f"{place}: {line}" for line in (*self.ties, *given))
+        return tuple(f"{place}: {line}" for line in self.ties)
 
 
 def survey(session: Session, job: Job, role: Role | None) -> tuple[Removal, ...]:
@@ -79,11 +81,13 @@ def _look(job: Job, database: Database, role: Role | None) -> Removal:
         reason = f"it has privileges there, and {job.graph.me} can't enter"
         return Removal(database=database.name, plan=Plan(), ties=(reason,))
     with open_patiently(job, database.name, read_only=True) as session:
+        plan = plan_removal(session, job, database_owner=database.owner)
+        ties = _it(read_ties(session, role=role.oid) if role else ())
         return Removal(
             database=database.name,
             owner=database.owner,
-            plan=plan_removal(session, job, database_owner=database.owner),
-            ties=(*_it(read_ties(session, role=role.oid) if role else ()), *_passed_on(session, job, role)),
+            plan=plan,
+            ties=(*ties, *_passed_on(session, job, role), *_stuck(plan, job)),
         )
 
 
@@ -105,15 +109,34 @@ def _passed_on(session: Session, job: Job, role: Role | None, *, databases: bool
     return found
 
 
+def _stuck(plan: Plan, job: Job) -> tuple[str, ...]:
+    """What was given by roles that the login may not act as: by the connector itself, and by others the first."""
+    own = [entry for entry in plan.uncovered if entry.owner == job.options.connector]
+    others = [entry for entry in plan.uncovered if entry.owner != job.options.connector]
+    lines = []
+    if own:
+        first = compose(own[0].steps[0]).as_string(None)
+        lines.append(
+            f"it has default privileges of its own, and login {job.graph.me} may not act as it; begin with: {first};"
+        )
+    if others:
+        more = f" (and so on: {len(others)} roles have given it some)" if len(others) > 1 else ""
+        lines.append(f"it holds privileges given by {others[0].owner}: {others[0].reason}{more}")
+    return tuple(lines)
+
+
 def plan_removal(session: Session, job: Job, *, database_owner: str, databases: bool = False) -> Plan:
     holdings = read_holdings(session, job.question, databases=databases)
     defaults = () if databases else read_defaults(session, job.question)
+    role = job.graph.roles.get(job.options.connector)
+    own = () if databases or role is None else read_own_defaults(session, role, known=job.question.known)
     if _of_group(job):
         # What the platform itself gave its group is not ours to take.
         holdings = tuple(h for h in holdings if h.grantor not in job.question.platform.superusers)
     return make_revoke_plan(
         holdings,
         defaults,
+        own,
         grantee=job.question.entitlement.grantee,
         known=job.question.known,
         graph=job.graph,
@@ -125,15 +148,19 @@ def _look_at_server(session: Session, job: Job, role: Role | None) -> Removal:
     plan = plan_removal(session, job, database_owner="", databases=True)
     passed_on = _passed_on(session, job, role, databases=True)
     if role is None:
-        return Removal(database=None, plan=plan, ties=passed_on)
+        return Removal(database=None, plan=plan, ties=(*passed_on, *_stuck(plan, job)))
     ties = [*read_shared_ties(session, role=role.oid)]
     if job.graph.has_options:
-        ties += [
-            f"administers role {m.role}, which nobody else could drop then"
-            for m in job.graph.memberships
-            if m.member == role.name and m.admin and not job.graph.platform.owns_role(m.role)
-        ]
-    return Removal(database=None, plan=_with_entries(session, job, plan), ties=(*_it(ties), *passed_on))
+        memberships = (m for m in job.graph.memberships if m.member == role.name and m.admin)
+        administered = sorted({m.role for m in memberships if not job.graph.platform.owns_role(m.role)})
+        if administered:
+            theirs = f"role {administered[0]}, which nobody else could drop then"
+            ties.append(counted("administers", len(administered), theirs, things="roles"))
+    return Removal(
+        database=None,
+        plan=_with_entries(session, job, plan),
+        ties=(*_it(ties), *passed_on, *_stuck(plan, job)),
+    )
 
 
 def _with_entries(session: Session, job: Job, plan: Plan) -> Plan:

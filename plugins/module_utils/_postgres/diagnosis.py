@@ -43,9 +43,9 @@ ADVICE = (
     ("timed out", "Check the route and the firewall (security group, private endpoint) to login_host:login_port"),
     ("No route to host", "Check the route to login_host"),
     ("Network is unreachable", "Check the route to login_host"),
-    ("password authentication failed", "Check login_user and login_password"),
+    ("password authentication failed", "Check {source}"),
     ("no password supplied", "Set login_password"),
-    ("PAM authentication failed", "Check login_user; with IAM the password is a token of at most 15 minutes"),
+    ("PAM authentication failed", "Check {source}; with IAM the password is a token of at most 15 minutes"),
     ("not permitted to log in", "Check login_user: this role has no LOGIN"),
     ("no pg_hba.conf entry", "The server's access rules refuse this login, database or ssl_mode"),
     ("pg_hba.conf rejects", "The server's access rules refuse this login or database"),
@@ -61,7 +61,7 @@ def explain(text: str, *, login: Login) -> tuple[str, str | None]:
     if advice is None:
         return reason, None
     ca_advice = platforms.by_host(login.host).ca_advice
-    step = advice.format(ca_advice=ca_advice)
+    step = advice.format(ca_advice=ca_advice, source=login.source)
     return reason, step[0].upper() + step[1:]
 
 
@@ -73,6 +73,11 @@ def is_server_full(text: str) -> bool:
 def is_let_in(text: str) -> bool:
     """Whether the password was right, although there is no session."""
     return any(words in text for words in LET_IN)
+
+
+def is_wrong_password(text: str) -> bool:
+    """Whether the server refused the password. Other languages are not recognised."""
+    return "password authentication failed" in text
 
 
 def is_full(text: str) -> bool:

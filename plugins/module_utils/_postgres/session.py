@@ -59,6 +59,8 @@ class Login:
     ssl_key: str | None = None
     connect_params: c.Mapping[str, t.Any] = field(default_factory=dict, repr=False)
     connect_timeout: int = 10
+    # Where the user and the password come from, for advice.
+    source: str = "login_user and login_password"
 
     @property
     def where(self) -> str:

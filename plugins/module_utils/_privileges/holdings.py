@@ -14,12 +14,14 @@ import typing as t
 from dataclasses import dataclass
 
 from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.inspect import (
+    DEFAULT_KINDS,
     EVERY_DATABASE,
     OBJECTS,
     Question,
 )
 from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.plan import REFUSED_BY_RULE, cut, way
 from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.values import (
+    EVERYBODY,
     AnyStep,
     Batch,
     Cause,
@@ -35,7 +37,7 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.valu
 )
 
 if t.TYPE_CHECKING:
-    from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.routes import RoleGraph
+    from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.routes import Role, RoleGraph
     from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.session import Session
 
 HOLDINGS = """
@@ -49,6 +51,34 @@ held AS (
 )
 SELECT kind, pg_get_userbyid(grantor)::text, privileges, array_agg(schema), array_agg(name), array_agg(arguments)
   FROM held GROUP BY 1, 2, 3
+"""
+
+# How the default privileges of a creator differ from those that the server has built in. An entry for the whole
+# database replaces these and is dropped when it says the same again; one for a schema adds to them and is dropped when
+# it is empty. What differs in its grant option alone is in both parts: REVOKE takes the privilege with the option.
+OWN_DEFAULTS = """
+WITH own AS (
+  SELECT d.defaclobjtype AS kind, n.nspname AS schema, d.defaclacl AS acl,
+         CASE d.defaclnamespace
+           WHEN 0 THEN acldefault(CASE d.defaclobjtype WHEN 'S' THEN 's' ELSE d.defaclobjtype END, d.defaclrole)
+         END AS builtin
+    FROM pg_default_acl d LEFT JOIN pg_namespace n ON n.oid = d.defaclnamespace
+   WHERE d.defaclrole = %(role)s::oid AND d.defaclobjtype::text = ANY (%(kinds)s)
+),
+differing AS (
+  SELECT 'REVOKE' AS verb, kind, schema, x.*
+    FROM own, LATERAL (SELECT grantee, privilege_type, is_grantable FROM aclexplode(acl)
+                       EXCEPT SELECT grantee, privilege_type, is_grantable FROM aclexplode(builtin)) AS x
+  UNION ALL
+  SELECT 'GRANT', kind, schema, x.*
+    FROM own, LATERAL (SELECT grantee, privilege_type, is_grantable FROM aclexplode(builtin)
+                       EXCEPT SELECT grantee, privilege_type, is_grantable FROM aclexplode(acl)) AS x
+)
+SELECT verb, schema::text, kind::text, CASE grantee WHEN 0 THEN %(everybody)s ELSE pg_get_userbyid(grantee)::text END,
+       array_agg(DISTINCT privilege_type::text)
+  FROM differing
+ GROUP BY 1, 2, 3, 4
+ ORDER BY verb DESC, 2, 3, 4
 """
 
 
@@ -77,17 +107,43 @@ def read_holdings(session: Session, question: Question, *, databases: bool = Fal
     )
 
 
+def read_own_defaults(session: Session, creator: Role, *, known: Known) -> tuple[DefaultStep, ...]:
+    """What undoes the default privileges that belong to a role, whoever gains by them: first REVOKE, then GRANT.
+
+    They are about what the role will create. When it goes, nobody loses anything that exists.
+    """
+    parameters = {"role": creator.oid, "kinds": list(DEFAULT_KINDS), "everybody": EVERYBODY}
+    return tuple(
+        DefaultStep(
+            verb=Verb(verb),
+            grantee=grantee,
+            item=DefaultItem(
+                creator=creator.name, schema=schema, kind=DEFAULT_KINDS[kind], privileges=tuple(privileges)
+            ),
+            every_privilege=set(privileges) == set(known[DEFAULT_KINDS[kind]]),
+            grant_option=False,
+        )
+        for verb, schema, kind, grantee, privileges in session.rows(OWN_DEFAULTS, parameters)
+    )
+
+
 def make_revoke_plan(
     holdings: c.Iterable[Holding],
     defaults: c.Iterable[DefaultItem],
+    own: c.Iterable[DefaultStep] = (),
     *,
     grantee: str,
     known: Known,
     graph: RoleGraph,
     database_owner: str,
 ) -> Plan:
-    """Each privilege is taken back by the role that gave it, each default privilege by its creator."""
+    """Each privilege is taken back by the role that gave it, each default privilege by its creator.
+
+    ``own``: what else the creator of these default privileges does.
+    """
     todo: dict[str, list[AnyStep]] = collections.defaultdict(list)
+    for step in own:
+        todo[step.item.creator].append(step)
     for item in defaults:
         todo[item.creator].append(_take_default(item, grantee=grantee, known=known))
     for holding in holdings:

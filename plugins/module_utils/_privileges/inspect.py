@@ -148,10 +148,11 @@ SELECT kind, pg_get_userbyid(owner)::text, reserved, objects, missing,
   FROM judged
 """
 
+# A role's own entries spell out what every creator has of what it creates: nobody gave that.
 DEFAULTS = """
 SELECT pg_get_userbyid(d.defaclrole)::text, n.nspname::text, d.defaclobjtype::text, array_agg(a.privilege_type::text)
   FROM pg_default_acl d LEFT JOIN pg_namespace n ON n.oid = d.defaclnamespace, aclexplode(d.defaclacl) AS a
- WHERE a.grantee = %(grantee)s::oid AND (a.is_grantable OR NOT %(grant_option)s)
+ WHERE a.grantee = %(grantee)s::oid AND d.defaclrole <> a.grantee AND (a.is_grantable OR NOT %(grant_option)s)
  GROUP BY 1, 2, 3
 """
 DEFAULT_KINDS = {"r": Kind.TABLE, "S": Kind.SEQUENCE, "f": Kind.ROUTINE, "T": Kind.TYPE, "n": Kind.SCHEMA}

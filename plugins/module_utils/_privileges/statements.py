@@ -12,6 +12,7 @@ import typing as t
 
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import sql
 from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.values import (
+    EVERYBODY,
     AnyStep,
     DefaultStep,
     ObjectName,
@@ -52,10 +53,11 @@ def _on_defaults(step: DefaultStep) -> Composable:
 
 
 def _grantee(step: AnyStep) -> Composable:
+    grantee = sql.keyword("PUBLIC") if step.grantee == EVERYBODY else sql.name(step.grantee)
     if step.verb is Verb.REVOKE:
-        return sql.statement("FROM {grantee}", grantee=sql.name(step.grantee))
+        return sql.statement("FROM {grantee}", grantee=grantee)
     template = "TO {grantee} WITH GRANT OPTION" if step.grant_option else "TO {grantee}"
-    return sql.statement(template, grantee=sql.name(step.grantee))
+    return sql.statement(template, grantee=grantee)
 
 
 def _privileges(privileges: tuple[str, ...], *, every: bool) -> Composable:

@@ -26,6 +26,8 @@ if t.TYPE_CHECKING:
 MOST_OBJECTS = 500
 # The role that PostgreSQL keeps for "whoever owns this database"; nobody can be made a member of it.
 DATABASE_OWNER = "pg_database_owner"
+# As a grantee this means everybody: no role can have the name, and the server takes even the quoted one for PUBLIC.
+EVERYBODY = "public"
 
 
 class Kind(enum.Enum):

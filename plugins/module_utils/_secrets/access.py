@@ -14,11 +14,12 @@ from __future__ import annotations
 import collections.abc as c
 import functools
 import os
+import time
 import typing as t
 from concurrent.futures import ThreadPoolExecutor
 
 from ansible_collections.latchkey.postgres.plugins.module_utils._errors import SecretUnreadable
-from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values import Azure, Version
+from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values import Aws, Azure, Version
 
 if t.TYPE_CHECKING:
     from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values import Cloud, Reference, Store
@@ -26,16 +27,19 @@ if t.TYPE_CHECKING:
 Answer = t.Union[Version, SecretUnreadable]  # noqa: UP007  evaluated when the file is read
 
 AT_ONCE = 8
+# The session of an assumed role lasts an hour.
+HALF_AN_HOUR = 1800
 _known: dict[Reference, Version] = {}
 
 
 def open_store(cloud: Cloud) -> Store:
     """The store's one client. A forked child gets its own: two processes must not talk over one connection."""
-    return _open(cloud, os.getpid())
+    assumed = isinstance(cloud, Aws) and cloud.assume_role_arn
+    return _open(cloud, os.getpid(), int(time.monotonic() // HALF_AN_HOUR) if assumed else 0)
 
 
 @functools.cache
-def _open(cloud: Cloud, _process: int) -> Store:
+def _open(cloud: Cloud, _process: int, _period: int) -> Store:
     # Imported by need: each of the two takes up to half a second to load, and few need both.
     if isinstance(cloud, Azure):
         from ansible_collections.latchkey.postgres.plugins.module_utils._secrets import azure  # noqa: PLC0415
@@ -56,7 +60,10 @@ def read(reference: Reference, *, afresh: bool = False) -> Version:
 
 def read_all(references: c.Sequence[Reference], *, afresh: bool = False) -> list[Answer]:
     """What each has, or why it has nothing, in the order asked. Several are fetched at once."""
-    wanted = [one for one in dict.fromkeys(references) if afresh or one not in _known]
+    if afresh:
+        for one in references:
+            _known.pop(one, None)
+    wanted = [one for one in dict.fromkeys(references) if one not in _known]
     answers = _fetch_all(wanted)
     _known.update({one: answer for one, answer in answers.items() if isinstance(answer, Version)})
     return [answers.get(one) or _known[one] for one in references]
@@ -64,10 +71,11 @@ def read_all(references: c.Sequence[Reference], *, afresh: bool = False) -> list
 
 def _fetch_all(references: c.Sequence[Reference]) -> dict[Reference, Answer]:
     """The first of each store by itself, which makes the client and gets its token; the others share both."""
-    answers = {one: _fetch(one) for one in {one.cloud: one for one in reversed(references)}.values()}
-    others = [one for one in references if one not in answers]
+    firsts = list({one.cloud: one for one in reversed(references)}.values())
+    others = [one for one in references if one not in firsts]
     with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
-        return answers | dict(zip(others, pool.map(_fetch, others), strict=True))
+        answers = [*pool.map(_fetch, firsts), *pool.map(_fetch, others)]
+    return dict(zip([*firsts, *others], answers, strict=True))
 
 
 def _fetch(reference: Reference) -> Answer:

@@ -81,16 +81,26 @@ class SecretsManager:
 
     def create(self, name: str, text: str, *, tags: c.Mapping[str, str], kms_key_id: str | None = None) -> Version:
         more = {"KmsKeyId": kms_key_id} if kms_key_id else {}
+        if name.startswith("arn:"):
+            return self._give_first_value(name, text, tags)
         try:
             with explained(self._where(name)):
                 made = self._client.create_secret(Name=name, SecretString=text, Tags=_tags(tags), **more)
         except SecretChanged:
-            # Others may make a secret first and give it a value later: Terraform does.
-            if CURRENT in self.describe(name).stages:
-                raise
-            self.tag(name, tags)
-            with explained(self._where(name)):
-                made = self._client.put_secret_value(SecretId=name, SecretString=text)
+            return self._give_first_value(name, text, tags)
+        return Version(id=made["VersionId"], text=text)
+
+    def _give_first_value(self, name: str, text: str, tags: c.Mapping[str, str]) -> Version:
+        """Others may make a secret first and give it a value later: Terraform does."""
+        found = self.describe(name)
+        if CURRENT in found.stages or found.rotated_by:
+            raise SecretChanged("it exists already", where=self._where(name), next_step="Run again")
+        self.tag(name, tags)
+        return self.replace(name, text)
+
+    def replace(self, name: str, text: str) -> Version:
+        with explained(self._where(name)):
+            made = self._client.put_secret_value(SecretId=name, SecretString=text, VersionStages=[LABELS[CURRENT]])
         return Version(id=made["VersionId"], text=text)
 
     def write_pending(self, name: str, text: str, *, token: str) -> Version:

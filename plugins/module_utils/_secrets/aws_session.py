@@ -11,6 +11,7 @@ from __future__ import annotations
 import collections.abc as c
 import contextlib
 import os
+import re
 import traceback
 import typing as t
 
@@ -18,7 +19,9 @@ from ansible.module_utils.basic import missing_required_lib
 
 from ansible_collections.latchkey.postgres.plugins.module_utils._errors import (
     InvalidOption,
+    LatchkeyError,
     LibraryMissing,
+    NotAuthenticated,
     SecretChanged,
     SecretDeleted,
     SecretDenied,
@@ -44,8 +47,9 @@ if not t.TYPE_CHECKING:
         boto3 = None
         BOTO3_TRACEBACK = traceback.format_exc()
 
-# Three attempts with the SDK's own back-off: a store that does not answer is given up within 15 seconds.
-PATIENCE = {"connect_timeout": 3, "read_timeout": 3, "retries": {"mode": "standard", "total_max_attempts": 3}}
+# Three attempts with the SDK's own back-off of at most 3 seconds, each at up to three addresses, as a VPC endpoint has:
+# a store that does not answer is given up within 15 seconds.
+PATIENCE = {"connect_timeout": 1.3, "read_timeout": 2.6, "retries": {"mode": "standard", "total_max_attempts": 3}}
 
 CHAIN = (
     "Give access_key and secret_key, or profile; else the SDK looks at its environment variables, the shared files,"
@@ -53,6 +57,7 @@ CHAIN = (
 )
 RIGHTS = "Allow this identity the action on this secret (and on its KMS key)"
 SESSION = "Renew the credentials"
+ACCOUNT = "Check login_host, and the account of this identity"
 # The codes of the service: class, what it means, next step.
 REFUSALS: c.Mapping[str, tuple[type[SecretUnreadable], str, str]] = {
     "ResourceNotFoundException": (SecretMissing, "it does not exist", "Check the name, the region and the account"),
@@ -61,16 +66,21 @@ REFUSALS: c.Mapping[str, tuple[type[SecretUnreadable], str, str]] = {
     "AccessDenied": (SecretDenied, "access denied", RIGHTS),
     "DecryptionFailure": (SecretDenied, "its KMS key can't be used", "Allow kms:Decrypt, and see that the key is on"),
     "EncryptionFailure": (SecretDenied, "its KMS key can't be used", "Allow the key's use, and see that it is on"),
-    "UnrecognizedClientException": (SecretDenied, "the access key is not known", "Check access_key or profile"),
-    "InvalidClientTokenId": (SecretDenied, "the access key is not known", "Check access_key or profile"),
-    "InvalidSignatureException": (SecretDenied, "the secret key is wrong", "Check secret_key or profile"),
-    "SignatureDoesNotMatch": (SecretDenied, "the secret key is wrong", "Check secret_key or profile"),
-    "ExpiredToken": (SecretDenied, "the session has expired", SESSION),
-    "ExpiredTokenException": (SecretDenied, "the session has expired", SESSION),
+    "UnrecognizedClientException": (NotAuthenticated, "the access key is not known", "Check access_key or profile"),
+    "InvalidClientTokenId": (NotAuthenticated, "the access key is not known", "Check access_key or profile"),
+    "InvalidSignatureException": (NotAuthenticated, "the secret key is wrong", "Check secret_key or profile"),
+    "SignatureDoesNotMatch": (NotAuthenticated, "the secret key is wrong", "Check secret_key or profile"),
+    "ExpiredToken": (NotAuthenticated, "the session has expired", SESSION),
+    "ExpiredTokenException": (NotAuthenticated, "the session has expired", SESSION),
+    "DBInstanceNotFound": (SecretMissing, "it does not exist", ACCOUNT),
+    "DBClusterNotFoundFault": (SecretMissing, "it does not exist", ACCOUNT),
+    "Throttling": (SecretUnreadable, "throttled, after several tries", "Run again with fewer forks"),
     "ThrottlingException": (SecretUnreadable, "throttled, after several tries", "Run again with fewer forks"),
     "TooManyRequestsException": (SecretUnreadable, "throttled, after several tries", "Run again with fewer forks"),
 }
-FOR_DELETION = "for deletion"  # marked, or already scheduled
+FOR_DELETION = re.compile("for deletion|marked deleted")  # marked, or already scheduled
+# Of what the service says, as much as a line may hold: something in between may answer with a whole page.
+LONGEST = 200
 RESTORE = "Restore it (aws secretsmanager restore-secret)"
 
 
@@ -79,16 +89,24 @@ def explained(where: str) -> c.Iterator[None]:
     """The SDK's errors as ours. The service's own words are given where they name who may not do what."""
     try:
         yield
+    except LatchkeyError:
+        raise
     except exceptions.ClientError as error:
         raise _refused(error, where) from error
     except exceptions.NoCredentialsError:
-        raise SecretDenied("no credentials for AWS were found", where=where, next_step=CHAIN) from None
+        raise NotAuthenticated("no credentials for AWS were found", where=where, next_step=CHAIN) from None
     except exceptions.NoRegionError:
         raise SecretUnreadable(
             "no AWS region is known", where=where, next_step="Set region, or AWS_REGION in the environment"
         ) from None
+    except exceptions.InvalidRegionError as error:
+        raise SecretUnreadable(str(error), where=where, next_step="Check region") from error
     except (exceptions.ProfileNotFound, exceptions.PartialCredentialsError) as error:
-        raise SecretDenied(str(error), where=where, next_step="Check profile and the shared files of AWS") from error
+        raise NotAuthenticated(
+            str(error), where=where, next_step="Check profile and the shared files of AWS"
+        ) from error
+    except (exceptions.SSOError, exceptions.TokenRetrievalError, exceptions.CredentialRetrievalError) as error:
+        raise NotAuthenticated(str(error), where=where, next_step=SESSION) from error
     except (exceptions.HTTPClientError, exceptions.ConnectionError) as error:
         raise SecretUnreadable(
             f"AWS can't be reached ({type(error).__name__})",
@@ -101,16 +119,18 @@ def explained(where: str) -> c.Iterator[None]:
 
 def _refused(error: exceptions.ClientError, where: str) -> SecretUnreadable:
     code, said = error.response["Error"].get("Code", ""), error.response["Error"].get("Message", "")
-    if FOR_DELETION in said:
+    if FOR_DELETION.search(said):
         return SecretDeleted("it is scheduled for deletion", where=where, next_step=RESTORE)
     if code == "ResourceNotFoundException" and "secret value" in said:
         return SecretMissing("it has no such version", where=where, next_step="Check version_stage and version_id")
     if code == "InvalidParameterException" and "RemoveFromVersionId" in said:
         return SecretChanged("somebody else has changed it", where=where, next_step="Run again")
+    if "Signature expired" in said:
+        return NotAuthenticated(f"the clocks differ ({said})", where=where, next_step="Set the clock of this machine")
     if code not in REFUSALS:
-        return SecretUnreadable(f"{code}: {said}", where=where)
+        return SecretUnreadable(f"{code}: {' '.join(said.split())[:LONGEST]}", where=where)
     kind, what, next_step = REFUSALS[code]
-    detail = f"{code}: {said}" if kind is SecretDenied else code
+    detail = f"{code}: {said}" if kind in (SecretDenied, NotAuthenticated) else code
     return kind(f"{what} ({detail})", where=where, next_step=next_step)
 
 

@@ -32,8 +32,10 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._errors import (
 from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.azure_credential import (
     PATIENCE,
     RECOVER,
+    cloud_of,
     explained,
     open_credential,
+    require_library,
     vault_host,
 )
 from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values import (
@@ -46,6 +48,7 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values 
 
 if t.TYPE_CHECKING:
     from azure.core.exceptions import AzureError, ResourceNotFoundError
+    from azure.core.pipeline.policies import RetryPolicy
     from azure.keyvault.secrets import KeyVaultSecret, SecretClient, SecretProperties
 
     from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values import Azure, Store
@@ -55,14 +58,22 @@ SECRETS_TRACEBACK: str | None = None
 if not t.TYPE_CHECKING:
     try:
         from azure.core.exceptions import AzureError, ResourceNotFoundError
+        from azure.core.pipeline.policies import RetryPolicy
         from azure.keyvault.secrets import SecretClient
     except ImportError:
-        SecretClient = None
+        SecretClient, RetryPolicy = None, object
         SECRETS_TRACEBACK = traceback.format_exc()
 
 # On a current version: the one that it replaced. On a pending one: what it was made from, and for which rotation.
 BASE, TOKEN = "latchkey-base-version", "latchkey-token"
 JSON = "application/json"
+
+
+class BoundedRetries(RetryPolicy):  # type: ignore[type-arg]  # in old versions it takes none
+    """The SDK waits for as long as the service says, be it an hour, in a run that others wait for."""
+
+    def get_retry_after(self, response: t.Any) -> float | None:
+        return min(super().get_retry_after(response) or 0, float(self.backoff_max))
 
 
 class KeyVault:
@@ -147,6 +158,10 @@ class KeyVault:
             raise SecretChanged("it exists already", where=self._where(name), next_step="Run again")
         return self._set(name, text, tags)
 
+    def replace(self, name: str, text: str) -> Version:
+        current = self._get(name).properties
+        return self._set(name, text, {**(current.tags or {}), BASE: str(current.version)})
+
     def _set(self, name: str, text: str, tags: c.Mapping[str, str]) -> Version:
         with explained(self._where(name)):
             return _version(self._client.set_secret(name, text, tags=dict(tags), content_type=JSON))
@@ -201,7 +216,9 @@ def open_store(cloud: Azure) -> Store:
         last = SECRETS_TRACEBACK.splitlines()[-1]
         raise LibraryMissing(f"{missing_required_lib('azure-keyvault-secrets')} {last}")
     vault = str(cloud.vault_url).rstrip("/")
+    require_library()
     with explained(f"Key Vault {vault}"):
-        credential = open_credential(cloud, host=vault_host(vault))
-        client = SecretClient(vault, credential, **t.cast("t.Any", PATIENCE))
+        credential = open_credential(cloud, authority=cloud_of(vault_host(vault))[0])
+        patience = t.cast("t.Any", PATIENCE)
+        client = SecretClient(vault, credential, retry_policy=BoundedRetries(**patience), **patience)
     return KeyVault(client=client, vault=vault)

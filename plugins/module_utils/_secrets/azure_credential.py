@@ -20,8 +20,10 @@ import urllib.parse
 from ansible.module_utils.basic import missing_required_lib
 
 from ansible_collections.latchkey.postgres.plugins.module_utils._errors import (
+    InvalidOption,
     LatchkeyError,
     LibraryMissing,
+    NotAuthenticated,
     SecretChanged,
     SecretDeleted,
     SecretDenied,
@@ -56,6 +58,9 @@ if not t.TYPE_CHECKING:
     except ImportError:
         exceptions = None
         AZURE_TRACEBACK = traceback.format_exc()
+
+# Without a handler Python would print the SDK's warnings, in the midst of Ansible's output.
+logging.getLogger("azure").addHandler(logging.NullHandler())
 
 # A service that does not answer is given up within 15 seconds; one that says "too many requests" is asked again.
 PATIENCE = {
@@ -100,6 +105,8 @@ LOGIN_WORDS = {
 }
 NONE_FITS = "failed to retrieve a token from the included credentials"
 UNAUTHORIZED, CONFLICT = 401, 409
+# Codes of a vault that is closed to the machine, not to the identity.
+CLOSED = ("ForbiddenByFirewall", "ForbiddenByConnection")
 # The status codes of a vault: class, what it means, next step.
 REFUSALS: c.Mapping[int, tuple[type[SecretUnreadable], str, str]] = {
     404: (SecretMissing, "it does not exist", "Check the name, the version and the vault"),
@@ -117,7 +124,7 @@ def explained(where: str) -> c.Iterator[None]:
     except LatchkeyError:
         raise
     except CredentialUnavailableError:
-        raise SecretDenied("no credentials for Azure were found", where=where, next_step=CHAIN) from None
+        raise NotAuthenticated("no credentials for Azure were found", where=where, next_step=CHAIN) from None
     except exceptions.ClientAuthenticationError as error:
         raise _not_let_in(error, where) from error
     except exceptions.HttpResponseError as error:
@@ -146,12 +153,12 @@ def _not_let_in(error: exceptions.ClientAuthenticationError, where: str) -> Secr
     if found is not None:
         what = f"{LOGIN_REFUSALS.get(found.group(), 'Entra ID refused the login')} ({found.group()})"
     elif NONE_FITS in said:
-        return SecretDenied("no credentials for Azure were found", where=where, next_step=CHAIN)
+        return NotAuthenticated("no credentials for Azure were found", where=where, next_step=CHAIN)
     elif error.status_code == UNAUTHORIZED:
         what = "the vault did not accept the token"
     else:
         what = next((means for words, means in LOGIN_WORDS.items() if words in said), "Entra ID refused the login")
-    return SecretDenied(what, where=where, next_step=LOGIN)
+    return NotAuthenticated(what, where=where, next_step=LOGIN)
 
 
 def _refused(error: exceptions.HttpResponseError, where: str) -> SecretUnreadable:
@@ -163,18 +170,18 @@ def _refused(error: exceptions.HttpResponseError, where: str) -> SecretUnreadabl
     if status not in REFUSALS:
         return SecretUnreadable(f"the vault answered {status} ({code})", where=where)
     kind, what, next_step = REFUSALS[status]
+    if code in CLOSED:
+        next_step = "Allow this machine in the network settings of the vault"
     return kind(f"{what} ({code})", where=where, next_step=next_step)
 
 
 def inner_code(error: exceptions.HttpResponseError) -> str:
     """The most exact code of an answer."""
     told = error.error
-    while told is not None and told.innererror:
-        inner = told.innererror
-        if not isinstance(inner, dict):
-            break
-        return str(inner.get("code") or told.code)
-    return str(told.code) if told is not None else type(error).__name__
+    if told is None:
+        return type(error).__name__
+    inner = t.cast("dict[str, t.Any]", told.innererror or {})
+    return str(inner.get("code") or told.code)
 
 
 def cloud_of(host: str) -> tuple[str, str]:
@@ -182,17 +189,17 @@ def cloud_of(host: str) -> tuple[str, str]:
     return next((facts for domain, facts in SOVEREIGN.items() if host.lower().endswith("." + domain)), PUBLIC)
 
 
-def open_credential(cloud: Azure, *, host: str) -> TokenCredential:
+def open_credential(cloud: Azure, *, authority: str) -> TokenCredential:
     """The options, then both spellings of the environment, then what DefaultAzureCredential tries."""
-    if AZURE_TRACEBACK:
-        raise LibraryMissing(f"{missing_required_lib('azure-identity')} {AZURE_TRACEBACK.splitlines()[-1]}")
-    # Without a handler Python would print the SDK's warnings, in the midst of Ansible's output.
-    logging.getLogger("azure").addHandler(logging.NullHandler())
     environment = os.environ
     tenant = cloud.tenant or environment.get("AZURE_TENANT_ID") or environment.get("AZURE_TENANT")
-    client = cloud.client_id or environment.get("AZURE_CLIENT_ID")
-    password = cloud.client_secret or environment.get("AZURE_CLIENT_SECRET") or environment.get("AZURE_SECRET")
-    authority = environment.get("AZURE_AUTHORITY_HOST") or cloud_of(host)[0]
+    client, password = cloud.client_id, cloud.client_secret
+    if client in (None, environment.get("AZURE_CLIENT_ID")):
+        client = environment.get("AZURE_CLIENT_ID")
+        password = password or environment.get("AZURE_CLIENT_SECRET") or environment.get("AZURE_SECRET")
+    if cloud.client_secret and not (tenant and client):
+        raise InvalidOption("client_secret needs a client_id and a tenant", next_step="Give all three, or none")
+    authority = environment.get("AZURE_AUTHORITY_HOST") or authority
     patience = t.cast("t.Any", PATIENCE)
     if tenant and client and password:
         return ClientSecretCredential(tenant, client, password, authority=authority, **patience)
@@ -202,6 +209,11 @@ def open_credential(cloud: Azure, *, host: str) -> TokenCredential:
             tenant_id=tenant, client_id=client, token_file_path=file, authority=authority, **patience
         )
     return DefaultAzureCredential(authority=authority, managed_identity_client_id=client, **patience)
+
+
+def require_library() -> None:
+    if AZURE_TRACEBACK:
+        raise LibraryMissing(f"{missing_required_lib('azure-identity')} {AZURE_TRACEBACK.splitlines()[-1]}")
 
 
 def vault_host(url: str) -> str:

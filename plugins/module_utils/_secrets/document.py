@@ -54,7 +54,8 @@ def parse(text: str, *, where: str, username: str | None = None) -> Credentials:
 
     A text that begins with a bracket is meant as JSON; anything else is a password, of the user who is given.
     """
-    if not text.lstrip().startswith(("{", "[")):
+    begin = text.lstrip()[:1]
+    if begin not in ("{", "[", '"') or (begin == '"' and not _is_json(text)):
         return _bare(text.rstrip("\r\n"), where=where, username=username)
     try:
         found = json.loads(text)
@@ -69,8 +70,17 @@ def parse(text: str, *, where: str, username: str | None = None) -> Credentials:
     return _from_object(found, where=where, username=username)
 
 
+def _is_json(text: str) -> bool:
+    """A password may begin with a quote, but one in quotes is a mistake."""
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _bare(password: str, *, where: str, username: str | None) -> Credentials:
-    if not password:
+    if not password.strip():
         raise SecretUnreadable("it is empty", where=where, next_step="Store the credentials in it")
     if not username:
         raise SecretUnreadable(

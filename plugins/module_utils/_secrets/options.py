@@ -20,6 +20,14 @@ if t.TYPE_CHECKING:
 
 PROVIDERS: c.Mapping[str, type[Cloud]] = {"aws": Aws, "azure": Azure}
 HIDDEN = ("secret_key", "session_token", "client_secret")
+# As the clouds' own collections call them.
+ALIASES = {
+    "access_key": ["aws_access_key_id"],
+    "secret_key": ["aws_secret_access_key"],
+    "session_token": ["aws_session_token"],
+    "tenant": ["tenant_id"],
+    "client_secret": ["secret"],
+}
 
 SECRET_STORE: c.Mapping[str, t.Any] = {
     "type": "dict",
@@ -27,7 +35,11 @@ SECRET_STORE: c.Mapping[str, t.Any] = {
     "options": {
         "provider": {"type": "str", "required": True, "choices": list(PROVIDERS)},
         **{
-            one.name: {"type": "str", "no_log": one.name in HIDDEN}
+            one.name: {
+                "type": "str",
+                "no_log": one.name in HIDDEN,
+                **({"aliases": ALIASES[one.name]} if one.name in ALIASES else {}),
+            }
             for kind in PROVIDERS.values()
             for one in fields(kind)
         },
@@ -38,7 +50,8 @@ SECRET_STORE: c.Mapping[str, t.Any] = {
 def cloud_of(store: c.Mapping[str, t.Any]) -> Cloud:
     """An option that is given and means nothing to the provider is a mistake."""
     kind = PROVIDERS[store["provider"]]
-    given = {key: value for key, value in store.items() if key != "provider" and value}
+    aliases = {alias for names in ALIASES.values() for alias in names}
+    given = {key: value for key, value in store.items() if key not in {"provider", *aliases} and value}
     if strange := sorted(set(given) - {one.name for one in fields(kind)}):
         raise InvalidOption(
             f"secret_store: {', '.join(strange)} is of no use with the provider {store['provider']}",

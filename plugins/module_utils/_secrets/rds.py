@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import typing as t
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ansible_collections.latchkey.postgres.plugins.module_utils._secrets import aws_session
 
@@ -50,7 +50,7 @@ def tag(cloud: Aws, endpoint: Endpoint, instance: Instance, tags: c.Mapping[str,
 
 def _client(cloud: Aws, endpoint: Endpoint) -> t.Any:
     with aws_session.explained(_where(endpoint)):
-        return aws_session.open_client(aws_session.open_session(cloud), "rds", region_name=endpoint.region)
+        return aws_session.open_client(aws_session.open_session(replace(cloud, region=endpoint.region)), "rds")
 
 
 def _where(endpoint: Endpoint) -> str:

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import typing as t
+from dataclasses import replace
 
 from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.endpoint import read_endpoint
 
@@ -25,10 +26,11 @@ def rds_iam_token(cloud: Aws, *, host: str, port: int, user: str) -> str:
 
     # A token for another region than the server's is of no use, whatever region the environment is set to.
     endpoint = read_endpoint(host)
-    region = endpoint.region if endpoint else cloud.region
+    if endpoint:
+        cloud = replace(cloud, region=endpoint.region)
     session = aws_session.open_session(cloud)
     with aws_session.explained(f"IAM token for {user} at {host}"):
-        client = aws_session.open_client(session, "rds", region_name=region)
+        client = aws_session.open_client(session, "rds")
         return str(client.generate_db_auth_token(DBHostname=host, Port=port, DBUsername=user))
 
 
@@ -39,6 +41,7 @@ def entra_token(cloud: Azure, *, host: str = "") -> str:
     """
     from ansible_collections.latchkey.postgres.plugins.module_utils._secrets import azure_credential  # noqa: PLC0415
 
+    azure_credential.require_library()
+    authority, scope = azure_credential.cloud_of(host)
     with azure_credential.explained("Entra token for PostgreSQL"):
-        credential = azure_credential.open_credential(cloud, host=host)
-        return credential.get_token(azure_credential.cloud_of(host)[1]).token
+        return azure_credential.open_credential(cloud, authority=authority).get_token(scope).token

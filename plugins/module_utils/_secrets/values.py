@@ -20,8 +20,7 @@ CURRENT, PENDING, PREVIOUS = "current", "pending", "previous"
 # What AWS calls them.
 LABELS = {CURRENT: "AWSCURRENT", PENDING: "AWSPENDING", PREVIOUS: "AWSPREVIOUS"}
 STAGES = {label: stage for stage, label in LABELS.items()}
-# By this tag, a just-in-time access service is allowed to read the secret.
-READABLE = {"apono-connector-read": "true"}
+NAME = re.compile(r"[0-9a-zA-Z-]{1,127}")
 VAULT = re.compile(r"https://[^/?#]+/?")
 
 
@@ -66,7 +65,9 @@ class Reference:
     @property
     def where(self) -> str:
         which = f", version {self.version}" if self.version else "" if self.stage == CURRENT else f", {self.stage}"
-        return f"secret {self.name}{which}"
+        place = f"Key Vault {self.cloud.vault_url}" if isinstance(self.cloud, Azure) else "AWS Secrets Manager"
+        region = f" in {self.cloud.region}" if isinstance(self.cloud, Aws) and self.cloud.region else ""
+        return f"secret {self.name}{which} in {place}{region}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +105,9 @@ class Store(t.Protocol):
     def create(self, name: str, text: str, *, tags: c.Mapping[str, str], kms_key_id: str | None = None) -> Version:
         """Store a first value; SecretChanged if there is one already."""
 
+    def replace(self, name: str, text: str) -> Version:
+        """Make a value the current one at once; the one before becomes the previous."""
+
     def write_pending(self, name: str, text: str, *, token: str) -> Version:
         """Store a value that readers do not get yet. The same ``token`` again stores nothing twice."""
 
@@ -131,11 +135,16 @@ def locate(cloud: Cloud, name: str, *, stage: str = CURRENT, version: str | None
             f"secret {name}: in which Key Vault is not known",
             next_step="Set vault_url, or give the secret's whole URL",
         )
+    if not NAME.fullmatch(name):
+        raise InvalidOption(
+            f"secret {name}: a name in a Key Vault has 1 to 127 letters, digits and hyphens, and nothing else",
+            next_step="Give another name, such as one with - in place of / and _",
+        )
     if not VAULT.fullmatch(cloud.vault_url):
         raise InvalidOption(
             f"vault_url: {cloud.vault_url} is not the URL of a Key Vault", next_step="Give https://NAME.vault.azure.net"
         )
-    cloud = replace(cloud, vault_url=cloud.vault_url.rstrip("/"))
+    cloud = replace(cloud, vault_url=cloud.vault_url.rstrip("/").lower())
     return Reference(cloud=cloud, name=name, stage=stage, version=version)
 
 
