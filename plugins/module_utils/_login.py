@@ -103,9 +103,8 @@ def _identity(params: Params) -> tuple[str, str | None, str]:
 
 def _from_secret(cloud: Cloud, name: str, *, user: str | None) -> tuple[str, str, str]:
     reference = locate(cloud, name)
-    source = f"login_secret: {reference.where}"
-    found = document.parse(access.read(reference).text, where=source, username=user)
-    return found.username, found.password, source.replace(":", ",")
+    found = document.parse(access.read(reference).text, where=f"login_secret: {reference.where}", username=user)
+    return found.username, found.password, f"login_secret ({reference.where})"
 
 
 def _token(params: Params, cloud: Cloud | None) -> str:

@@ -406,7 +406,9 @@ statements:
       description: The statement.
       type: str
 error_kind:
-  description: The class of an error.
+  description:
+    - The class of an error, C(invalid_option), C(secret_unreadable), C(server_unreachable), C(database_refused) or
+      C(library_missing).
   returned: failure
   type: str
   sample: server_unreachable

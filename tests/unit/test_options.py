@@ -186,6 +186,12 @@ def test_an_unknown_authority_is_explained_for_the_cloud_of_the_host(host: str, 
     assert words in (advice or "")
 
 
+def test_a_refused_password_is_looked_for_where_it_comes_from() -> None:
+    source = "login_secret (secret admin in Key Vault https://acme.vault.azure.net)"
+    _reason, advice = explain("password authentication failed", login=Login(host="h", user="u", source=source))
+    assert advice == f"Check {source}"
+
+
 @pytest.mark.parametrize(
     ("said", "full"),
     [
