@@ -17,7 +17,6 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -26,7 +25,6 @@ import pytest
 for library in ("boto3", "azure.identity", "azure.keyvault.secrets", "trustme"):
     pytest.importorskip(library)
 
-from azure.keyvault.secrets._shared import http_challenge_cache  # noqa: E402
 
 from ansible_collections.latchkey.postgres.plugins.module_utils._errors import (  # noqa: E402
     InvalidOption,
@@ -52,7 +50,7 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values 
     Cloud,
     locate,
 )
-from tests.fakes import FakeAzure, FakeSecretsManager, Refusal, clean_environment  # noqa: E402
+from tests.fakes import FakeAzure, FakeSecretsManager, Refusal  # noqa: E402
 from tests.fakes.aws import Secret  # noqa: E402
 
 Enter = Callable[[dict[str, str]], None]
@@ -64,30 +62,7 @@ AT_AWS, AT_AZURE = "secret db in AWS Secrets Manager in eu-west-1", f"secret db 
 SECONDS = 15
 
 
-@pytest.fixture(autouse=True)
-def forgotten() -> Iterator[None]:
-    """Nothing is known from another test."""
-
-    def forget() -> None:
-        access._open.cache_clear()
-        access._known.clear()
-        http_challenge_cache.clear()
-
-    forget()
-    yield
-    forget()
-
-
-@pytest.fixture
-def enter(tmp_path: Path) -> Iterator[Enter]:
-    """Set the environment: these variables, and none of the user's clouds, tools and files."""
-    with contextlib.ExitStack() as stack:
-
-        def set_to(variables: dict[str, str]) -> None:
-            clean = {**clean_environment(os.environ), "PATH": str(tmp_path), "HOME": str(tmp_path)}
-            stack.enter_context(mock.patch.dict(os.environ, {**clean, **variables}, clear=True))
-
-        yield set_to
+pytestmark = pytest.mark.usefixtures("forgotten")
 
 
 @pytest.fixture

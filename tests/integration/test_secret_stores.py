@@ -22,7 +22,6 @@ import pytest
 for library in ("boto3", "moto", "azure.identity", "azure.keyvault.secrets", "trustme"):
     pytest.importorskip(library)
 
-from azure.keyvault.secrets._shared import http_challenge_cache  # noqa: E402
 
 from ansible_collections.latchkey.postgres.plugins.module_utils._errors import (  # noqa: E402
     InvalidOption,
@@ -48,7 +47,7 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values 
     Store,
     locate,
 )
-from tests.fakes import FakeAzure, FakeSecretsManager, clean_environment, moto_server  # noqa: E402
+from tests.fakes import FakeAzure, FakeSecretsManager, moto_server  # noqa: E402
 
 if TYPE_CHECKING:
     from tests.fakes.service import Call
@@ -61,30 +60,7 @@ FIRST, SECOND, THEIRS = '{"password": "first"}', '{"password": "second"}', '{"pa
 KEY = "AKIAOTHEROTHEROTHER1"
 
 
-@pytest.fixture(autouse=True)
-def forgotten() -> Iterator[None]:
-    """Nothing is known from another test."""
-
-    def forget() -> None:
-        access._open.cache_clear()
-        access._known.clear()
-        http_challenge_cache.clear()
-
-    forget()
-    yield
-    forget()
-
-
-@pytest.fixture
-def enter(tmp_path: Path) -> Iterator[Enter]:
-    """Set the environment: these variables, and none of the user's clouds, tools and files."""
-    with contextlib.ExitStack() as stack:
-
-        def set_to(variables: dict[str, str]) -> None:
-            clean = {**clean_environment(os.environ), "PATH": str(tmp_path), "HOME": str(tmp_path)}
-            stack.enter_context(mock.patch.dict(os.environ, {**clean, **variables}, clear=True))
-
-        yield set_to
+pytestmark = pytest.mark.usefixtures("forgotten")
 
 
 @pytest.fixture
