@@ -28,7 +28,7 @@ PYTEST := $(RUN) pytest -n auto --maxprocesses 4 --dist worksteal
 help:  ## Show this list
 	@sed -n 's/^\([a-z]*\):.*##/\1/p' Makefile | while read -r target text; do printf '%-12s %s\n' "$$target" "$$text"; done
 
-quickstart: .venv/run  ## See it work: servers, bootstrap, check, in under a minute
+quickstart: .venv/run  ## See it work: servers, stores, bootstrap, proof; 15 s once all is installed
 	@$(RUN) python -m tests.quickstart
 
 test: lint  ## Lint, unit and integration tests on the default PostgreSQL versions
@@ -80,6 +80,7 @@ clean:  ## Remove all that was built, downloaded or left behind here
 # Two stamps, so that `quickstart` need not wait for the linters. A changed list is installed on top.
 .venv/run: tests/requirements/run.txt
 	@test -n "$(PYTHON)" || { echo 'No Python 3.11 or newer with its venv module found; name one: make PYTHON=…' >&2; exit 1; }
+	@echo 'Installing what it needs into .venv; a minute or two.'
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@mkdir -p .venv/collections/ansible_collections/latchkey
