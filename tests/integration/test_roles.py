@@ -293,3 +293,16 @@ def test_the_connectors_secret_is_the_roles_own_or_else_the_inventorys(project: 
     run = project.run()
     assert run.code == 2
     assert f"secret apono/{'own' if 'own' in str(own) else 'theirs'}: a name in a Key Vault has 1 to 127" in run.output
+
+
+def test_no_key_to_a_store_is_shown_whatever_goes_wrong(project: Project) -> None:
+    keys = {"secret_key": "K3y-to-the-store", "session_token": "T0ken-to-the-store", "access_key": "id"}
+    if project.shape == "azure":
+        keys = {"client_secret": "K3y-to-the-store", "client_id": "c", "tenant": "t", "vault_url": "https://v.invalid"}
+    at = {"ansible_host": "nowhere.invalid", "pg_admin_user": "a", "pg_admin_password": ADMIN_SECRET}
+    project.inventory(orders=at)
+    project.play(secret_store=keys, connector_secret="apono-orders")
+    for more in ([], ["-e", "latchkey_direct=never"], ["-e", f"{project.role}_state=sometimes"]):
+        run = project.run("-vvvv", "--check", "--diff", *more)
+        assert run.code == 2
+        assert not [key for key in (*keys.values(), ADMIN_SECRET) if key.endswith("store") and key in run.output]
