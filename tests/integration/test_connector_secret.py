@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -208,6 +209,29 @@ def test_missing_tags_are_added_and_others_are_kept(one_site: Site) -> None:
     assert site.store.tags(site.secret) == {**READABLE, "team": "data", "cost": "7"}
     assert len(site.store.history(site.secret)) == 1
     assert succeeded(site.run(secret={"tags": {"team": "data"}}))["changed"] is False
+
+
+@pytest.mark.parametrize(("reads", "made"), [(2, False), (3, True)])
+def test_a_secret_that_another_server_writes_in_the_same_moment_is_not_taken_for_ours(
+    one_site: Site, reads: int, made: bool
+) -> None:
+    """The lock is each server's own, and a Key Vault keeps the last. Found out before the role is made, or after."""
+    site, theirs = one_site, json.dumps(one_site.credentials(password="of-the-other-server"))
+    # To make a secret in a Key Vault takes one more look, because a write would replace what is there.
+    count = itertools.count(1 if site.store.option["provider"] == "aws" else 0)
+
+    def overwrite(request: Any) -> None:
+        answered = getattr(request, "token", True)  # Azure's first request has no token, and is asked to come again
+        if answered and next(count) == reads:
+            site.put(password="of-the-other-server")
+
+    site.store.fake.on("GetSecretValue" if site.store.option["provider"] == "aws" else "get_secret", overwrite)
+    said = site.run()
+    assert (said["failed"], said["error_kind"]) == (True, UNREADABLE)
+    assert "another run has stored other credentials in it" in said["msg"]
+    assert site.role_exists() is made
+    site.store.fake.clear_hooks()
+    assert site.store.current(site.secret) == theirs
 
 
 STRANGE = {"host": {"host": "other.example.com"}, "port": {"port": 1}, "user": {"username": "somebody"}}
