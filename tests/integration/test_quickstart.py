@@ -76,7 +76,7 @@ def test_with_keep_the_servers_stay_until_they_are_told_to_stop(place: Path) -> 
         COMMAND, cwd=ROOT, env=environment(place, KEEP="1"), capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    found = re.search(r"Stop both with: kill (\d+)", done.stdout)
+    found = re.search(r"Stop all with: kill (\d+)", done.stdout)
     assert found
     try:
         said = done.stdout.partition("sslmode=verify-full")[2]
