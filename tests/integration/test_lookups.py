@@ -192,7 +192,7 @@ def test_a_bare_password_needs_the_user(clouds: Clouds, tmp_path: Path) -> None:
 def test_a_secret_that_is_of_no_use_is_not_quoted(clouds: Clouds, tmp_path: Path, text: str) -> None:
     put_aws(clouds, "broken", text)
     said = refused(clouds, tmp_path, aws("'broken'"))
-    assert "secret broken: " in said
+    assert "secret broken in AWS Secrets Manager in eu-west-1: " in said
     assert "Br0ken-value" not in said
 
 
@@ -246,11 +246,10 @@ def test_an_option_comes_from_the_task_a_variable_the_environment_or_the_setting
     env = {**clouds.aws.environment(), "AWS_REGION": regions["env"]} if "env" in chosen else clouds.aws.environment()
     if "env" not in chosen:
         del env["AWS_REGION"]
-    # The fake's region is another one than most of these.
-    options = "on_denied='skip'" + (f", region='{regions['direct']}'" if "direct" in chosen else "")
+    options = f"region='{regions['direct']}'" if "direct" in chosen else ""
     variables = {"latchkey_aws_region": regions["vars"]} if "vars" in chosen else {}
-    played = play(tmp_path, [keep(aws("'apono/orders'", options))], env=env, **variables)
-    assert played.code == 0, played.output
+    # Whether it works is another matter: the fake is in one of these regions.
+    play(tmp_path, [keep(aws("'apono/orders'", options))], env=env, **variables)
     assert {one.region for one in clouds.aws.requests} == {regions[where]}
 
 

@@ -28,6 +28,8 @@ from tests.rig import ShapedServer, shaped_server
 
 ADMIN = "Adm1n-in-the-store"
 HOSTS = 25
+# Others than host 0, which is the other test's.
+FLEET = range(1, HOSTS + 1)
 
 
 class Watcher:
@@ -98,7 +100,7 @@ def store(clouds: tuple[FakeSecretsManager, FakeAzure], name: str, text: str) ->
         azure.vaults["acme"].secrets[name] = VaultSecret(name=name, versions=[version])
 
 
-def project(where: Path, servers: dict[str, ShapedServer], *, count: int) -> None:
+def project(where: Path, servers: dict[str, ShapedServer], numbers: range) -> None:
     """An inventory of many hosts: each server by several names, with databases and a connector for each."""
     stores: dict[str, dict[str, Any]] = {
         "rds": {"pg_admin_secret": "admin/rds", "pg_secret_store": {"region": "eu-west-1"}},
@@ -107,7 +109,7 @@ def project(where: Path, servers: dict[str, ShapedServer], *, count: int) -> Non
     groups = {}
     for shape, server in servers.items():
         at = {"pg_host": server.host, "pg_port": server.port, "pg_ca_cert": str(server.ca)}
-        names = [f"{shape}{number:02}" for number in range(count)]
+        names = [f"{shape}{number:02}" for number in numbers]
         own = {
             f"{shape}_postgresql_connector": "connector_{{ inventory_hostname }}",
             f"{shape}_postgresql_databases": ["admindb"],
@@ -155,7 +157,7 @@ def test_no_secret_is_in_the_output_the_artifacts_the_servers_logs_or_a_command_
     servers: dict[str, ShapedServer], clouds: tuple[FakeSecretsManager, FakeAzure], tmp_path: Path
 ) -> None:
     aws, azure = clouds
-    project(tmp_path, servers, count=1)
+    project(tmp_path, servers, range(1))
     logs = [Log(server) for server in servers.values()]
     with Watcher([ADMIN]) as watcher:
         first = run(tmp_path, clouds, "first", "-vvvv")
@@ -188,8 +190,8 @@ def test_a_fleet_of_50_hosts_reads_each_secret_once_with_one_client_each(
 ) -> None:
     """Each host is worked on in a process of its own, where it reads two secrets, and writes none that is there."""
     aws, azure = clouds
-    project(tmp_path, servers, count=HOSTS)
-    names = [f"{shape}{number:02}" for shape in servers for number in range(HOSTS)]
+    project(tmp_path, servers, FLEET)
+    names = [f"{shape}{number:02}" for shape in servers for number in FLEET]
     for name in names:
         text = json.dumps({"username": f"connector_{name}", "password": name})
         store(clouds, f"connector-{name}", text)
