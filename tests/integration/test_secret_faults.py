@@ -139,7 +139,7 @@ def refused(kind: type[LatchkeyError], where: str, what: str, next_step: str, *,
         yield
     took = time.monotonic() - start
     assert re.fullmatch(rf"{re.escape(where)}: {what}\. {next_step}.*", str(caught.value))
-    assert type(caught.value) is kind
+    assert caught.type is kind
     assert not [secret for secret in (VALUE, KEY, WRONG, "fake~client~secret") if secret in said_by(caught.value)]
     assert took < seconds
 
