@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import json
 import subprocess
+import uuid
 from collections.abc import Iterator
-from typing import Any
-
-import boto3
 
 from tests.bench.others import collection, version
 from tests.bench.playbooks import Playbook
@@ -59,10 +57,9 @@ def measure(settings: Settings) -> Iterator[Row]:
 
 def fill(store: FakeSecretsManager, names: list[str]) -> None:
     """Make the secrets."""
-    key = {"aws_access_key_id": "AKIAFAKEFAKEFAKEFAKE", "aws_secret_access_key": "fake"}
-    client: Any = boto3.client("secretsmanager", region_name="eu-west-1", endpoint_url=store.url, **key)
     for name in names:
-        client.create_secret(Name=name, SecretString=json.dumps({"username": "u", "password": name}))
+        text = json.dumps({"username": "u", "password": name})
+        store.create({"Name": name, "SecretString": text, "ClientRequestToken": str(uuid.uuid4())})
 
 
 def playbook(store: FakeSecretsManager, expression: str, collections: str) -> Playbook:

@@ -14,12 +14,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.run import BOOTSTRAP
-from ansible_collections.latchkey.postgres.plugins.module_utils._door import Context
 from ansible_collections.latchkey.postgres.plugins.module_utils._secrets import access
-from tests.integration.product import ask, login_options
+from tests.integration.product import ask, login_options, task
 
 if TYPE_CHECKING:
     import pytest
@@ -241,20 +238,6 @@ class Site:
     def written(self) -> list[str]:
         """Those among them that write."""
         return [operation for operation in self.asked() if operation not in self.store.reads]
-
-
-def task(options: Mapping[str, Any], *, check: bool = False, diff: bool = False) -> dict[str, Any]:
-    """Run the product with these options, in this process."""
-    checked = ArgumentSpecValidator(dict(BOOTSTRAP.arguments), **BOOTSTRAP.rules).validate(dict(options))
-    if checked.error_messages:
-        return {"failed": True, "changed": False, "msg": "; ".join(checked.error_messages)}
-    return BOOTSTRAP.answer(checked.validated_parameters, Context(check=check, diff=diff))
-
-
-def forget() -> None:
-    """Let the product forget its clients and what it has read."""
-    access._open.cache_clear()
-    access._known.clear()
 
 
 def enter(environment: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -25,7 +26,12 @@ Row = tuple[Any, ...]
 
 def bootstrap(server: ShapedServer, *, check: bool = False, diff: bool = False, **options: Any) -> dict[str, Any]:
     """Run the product in this process against a server; a failure is in what it returns, as `failed` and `msg`."""
-    checked = ArgumentSpecValidator(dict(BOOTSTRAP.arguments)).validate({**login_options(server), **options})
+    return task({**login_options(server), **options}, check=check, diff=diff)
+
+
+def task(options: Mapping[str, Any], *, check: bool = False, diff: bool = False) -> dict[str, Any]:
+    """Run the product with these options alone."""
+    checked = ArgumentSpecValidator(dict(BOOTSTRAP.arguments), **BOOTSTRAP.rules).validate(dict(options))
     if checked.error_messages:
         return {"failed": True, "changed": False, "msg": "; ".join(checked.error_messages)}
     return BOOTSTRAP.answer(checked.validated_parameters, Context(check=check, diff=diff))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from tests.integration import ansible_runs
 from tests.integration.product import connector, login_options, run_in
 from tests.rig import ShapedServer, shaped_server
 
@@ -116,22 +116,18 @@ def play(server: ShapedServer, where: Path, *, direct: str) -> Played:
 
 def environment(server: ShapedServer, where: Path) -> dict[str, str]:
     """What the second task takes its options from."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE", "PG", "LATCHKEY"))}
-    return {
-        **kept,
-        "HOME": str(where),
-        "LC_ALL": "C.UTF-8",
-        "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".venv" / "collections"),
-        "ANSIBLE_REMOTE_TMP": str(where / "tmp"),
-        "PGHOST": server.host,
-        "PGPORT": str(server.port),
-        "PGUSER": server.admin,
-        "PGPASSWORD": ADMINS,
-        "PGDATABASE": "admindb",
-        "PGSSLMODE": "verify-full",
-        "PGSSLROOTCERT": str(server.ca),
-        "PGCONNECT_TIMEOUT": "7",
-    }
+    return ansible_runs.environment(
+        where,
+        ANSIBLE_REMOTE_TMP=str(where / "tmp"),
+        PGHOST=server.host,
+        PGPORT=str(server.port),
+        PGUSER=server.admin,
+        PGPASSWORD=ADMINS,
+        PGDATABASE="admindb",
+        PGSSLMODE="verify-full",
+        PGSSLROOTCERT=str(server.ca),
+        PGCONNECT_TIMEOUT="7",
+    )
 
 
 def tidy(result: dict[str, Any]) -> dict[str, Any]:

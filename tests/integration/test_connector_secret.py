@@ -28,8 +28,8 @@ import pytest
 from tests.fakes import FakeAzure, FakeSecretsManager, moto_server
 from tests.fakes.aws import OPERATIONS
 from tests.fakes.azure import CLIENT, TENANT
-from tests.integration.connector_secrets import READABLE, REGION, Aws, Azure, Site, enter, forget, task
-from tests.integration.product import Log, catalog, run_in, succeeded
+from tests.integration.connector_secrets import READABLE, REGION, Aws, Azure, Site, enter
+from tests.integration.product import Log, catalog, run_in, succeeded, task
 from tests.integration.test_faults_common import refused, unchanged
 from tests.rig import Authority, ShapedServer
 
@@ -39,12 +39,7 @@ GENERATED = re.compile(r"[A-Za-z0-9_-]{40}")
 LOG_ALL = {"log_statement": "all", "log_min_messages": "debug2", "log_min_error_statement": "debug2"}
 
 
-@pytest.fixture(autouse=True)
-def nothing_known() -> Iterator[None]:
-    """Start as a new process does."""
-    forget()
-    yield
-    forget()
+pytestmark = pytest.mark.usefixtures("forgotten")
 
 
 @pytest.fixture

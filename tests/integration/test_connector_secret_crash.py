@@ -24,7 +24,7 @@ import boto3
 import pytest
 
 from tests.fakes import FakeAzure, FakeSecretsManager, Refusal, moto_server
-from tests.integration.connector_secrets import NUMBERS, READABLE, REGION, Aws, Azure, Site, enter, forget
+from tests.integration.connector_secrets import NUMBERS, READABLE, REGION, Aws, Azure, Site, enter
 from tests.integration.product import ask, succeeded
 from tests.rig import Proxy, ShapedServer
 
@@ -66,6 +66,9 @@ AZURE_STEPS = [
 STEPS = [*(("rds", *step) for step in AWS_STEPS), *(("azure", *step) for step in AZURE_STEPS)]
 
 
+pytestmark = pytest.mark.usefixtures("forgotten")
+
+
 @pytest.fixture
 def site(shaped_once: Shaped, shape: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     """Return a server with the store of its cloud, which is empty."""
@@ -73,9 +76,7 @@ def site(shaped_once: Shaped, shape: str, monkeypatch: pytest.MonkeyPatch) -> It
     with FakeSecretsManager() if shape == "rds" else FakeAzure() as fake:
         store = Aws(fake=fake) if isinstance(fake, FakeSecretsManager) else Azure(fake=fake)
         enter(store.environment(), monkeypatch)
-        forget()
         yield Site(server=server, store=store)
-    forget()
 
 
 @contextlib.contextmanager

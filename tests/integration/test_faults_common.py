@@ -9,10 +9,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-
-from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.run import BOOTSTRAP
-from ansible_collections.latchkey.postgres.plugins.module_utils._door import Context
+from tests.integration import product
 from tests.integration.product import CONNECTOR, ask, reach
 from tests.rig import coverage
 
@@ -35,9 +32,7 @@ SELECT m::text FROM pg_auth_members m
 
 def task(*, check: bool = False, **options: Any) -> dict[str, Any]:
     """Run the product with these options and no others."""
-    checked = ArgumentSpecValidator(dict(BOOTSTRAP.arguments)).validate(options)
-    assert not checked.error_messages, checked.error_messages
-    return BOOTSTRAP.answer(checked.validated_parameters, Context(check=check))
+    return product.task(options, check=check)
 
 
 def login_as(server: ShapedServer, user: str) -> dict[str, str]:

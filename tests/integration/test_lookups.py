@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import uuid
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -62,30 +63,14 @@ def clouds() -> Iterator[Clouds]:
 
 def put_aws(clouds: Clouds, name: str, *contents: dict[str, Any] | str) -> None:
     """Store one version after the other."""
-    client = boto(clouds)
-    texts = [one if isinstance(one, str) else json.dumps(one) for one in contents]
-    client.create_secret(Name=name, SecretString=texts[0])
-    for text in texts[1:]:
-        client.put_secret_value(SecretId=name, SecretString=text)
-    clouds.aws.requests.clear()
-
-
-def boto(clouds: Clouds) -> Any:
-    import boto3  # noqa: PLC0415
-
-    return boto3.client(
-        "secretsmanager",
-        region_name="eu-west-1",
-        endpoint_url=clouds.aws.url,
-        aws_access_key_id="AKIAFAKEFAKEFAKEFAKE",
-        aws_secret_access_key="fake",
-    )
+    first, *others = [one if isinstance(one, str) else json.dumps(one) for one in contents]
+    clouds.aws.create({"Name": name, "SecretString": first, "ClientRequestToken": str(uuid.uuid4())})
+    for text in others:
+        clouds.aws.put_value({"SecretId": name, "SecretString": text, "ClientRequestToken": str(uuid.uuid4())})
 
 
 def put_azure(clouds: Clouds, name: str, text: str) -> None:
-    from tests.fakes.keyvault import SecretVersion, VaultSecret  # noqa: PLC0415
-
-    clouds.azure.vaults["acme"].secrets[name] = VaultSecret(name=name, versions=[SecretVersion(value=text)])
+    clouds.azure.vaults["acme"].write(name, {"value": text})
 
 
 def keep(expression: str, *, hide: bool = True) -> dict[str, Any]:

@@ -6,11 +6,10 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,10 @@ import pytest
 import yaml
 from psycopg import sql
 
+from tests.fakes import FakeAzure
+from tests.integration.ansible_runs import ROOT, environment
 from tests.rig import ShapedServer, coverage
 
-ROOT = Path(__file__).parents[2]
 ADMIN_SECRET = "admin-S3cret-of-this-test"
 SECRET = "connector-S3cret-of-this-test"
 HERE = {"connection": "local", "vars": {"ansible_python_interpreter": "{{ ansible_playbook_python }}"}}
@@ -73,15 +73,11 @@ class Project:
         }
         (self.path / "play.yml").write_text(yaml.safe_dump([play]))
 
-    def run(self, *arguments: str, playbook: str = "play.yml") -> Run:
+    def run(self, *arguments: str, playbook: str = "play.yml", env: Mapping[str, str] | None = None) -> Run:
         done = subprocess.run(
             [Path(sys.executable).with_name("ansible-playbook"), "-i", "inventory.yml", playbook, *arguments],
             cwd=self.path,
-            env={
-                **{name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "PG"))},
-                "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".venv" / "collections"),
-                "LC_ALL": "C.UTF-8",
-            },
+            env=environment(self.path, **(env or {})),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -306,3 +302,26 @@ def test_no_key_to_a_store_is_shown_whatever_goes_wrong(project: Project) -> Non
         run = project.run("-vvvv", "--check", "--diff", *more)
         assert run.code == 2
         assert not [key for key in (*keys.values(), ADMIN_SECRET) if key.endswith("store") and key in run.output]
+
+
+def test_a_token_takes_the_place_of_the_inventorys_secret(
+    project: Project, shaped: Callable[..., ShapedServer], shape: str
+) -> None:
+    """The server lets the principal in whatever its token, which is the cloud's to check. The store has no secret."""
+    server = shaped(shape=shape, hba=["hostssl all token_admin 127.0.0.1/32 trust"])
+    with server.connect_admin() as conn:
+        conn.execute("CREATE ROLE token_admin LOGIN CREATEROLE")
+    at = {"pg_host": server.host, "pg_port": server.port, "pg_ca_cert": str(server.ca)}
+    auth = {"rds": "rds_iam", "azure": "entra"}[shape]
+    store = {"rds": {"region": "eu-west-1", "access_key": "a", "secret_key": "b"}, "azure": {}}[shape]
+    login = {"pg_admin_auth": auth, "pg_admin_user": "token_admin", "pg_admin_secret": "not-there"}
+    project.inventory(orders={**at, **login, "pg_secret_store": store})
+    project.play(databases=["postgres"], default_privileges=False)
+    with FakeAzure() as azure:
+        run = project.run("-vvvv", env=azure.environment())
+        assert run.code == 0, run.output[-2000:]
+        assert project.result["server"]["login"] == "token_admin"
+        scopes = [token.audience for token in azure.tokens.values()]
+        assert scopes == (["https://ossrdbms-aad.database.windows.net"] if shape == "azure" else [])
+        assert not [token for token in azure.tokens if token in run.output]
+    assert "X-Amz-Signature" not in run.output

@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import threading
+import uuid
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,7 +22,6 @@ import pytest
 import yaml
 
 from tests.fakes import FakeAzure, FakeSecretsManager
-from tests.fakes.keyvault import SecretVersion, VaultSecret
 from tests.integration.ansible_runs import environment
 from tests.integration.product import Log, run_in
 from tests.rig import ShapedServer, shaped_server
@@ -84,20 +84,14 @@ def clouds(servers: dict[str, ShapedServer]) -> Iterator[tuple[FakeSecretsManage
 
 
 def store(clouds: tuple[FakeSecretsManager, FakeAzure], name: str, text: str) -> None:
-    """Put a secret with its tag into the store where it belongs, and nothing on record."""
+    """Put a secret with its tag into the store where it belongs."""
     aws, azure = clouds
     tags = {"apono-connector-read": "true"}
     if "rds" in name:
-        import boto3  # noqa: PLC0415
-
-        key = {"aws_access_key_id": "AKIAFAKEFAKEFAKEFAKE", "aws_secret_access_key": "fake"}
-        client = boto3.client("secretsmanager", region_name="eu-west-1", endpoint_url=aws.url, **key)
         labels = [{"Key": key, "Value": value} for key, value in tags.items()]
-        client.create_secret(Name=name, SecretString=text, Tags=labels)
-        aws.requests.clear()
+        aws.create({"Name": name, "SecretString": text, "Tags": labels, "ClientRequestToken": str(uuid.uuid4())})
     else:
-        version = SecretVersion(value=text, tags=tags)
-        azure.vaults["acme"].secrets[name] = VaultSecret(name=name, versions=[version])
+        azure.vaults["acme"].write(name, {"value": text, "tags": tags})
 
 
 def project(where: Path, servers: dict[str, ShapedServer], numbers: range) -> None:

@@ -690,3 +690,36 @@ def test_a_service_principal_in_parts_is_refused_and_nobody_else_asks_in_its_pla
     with pytest.raises(InvalidOption, match=r"client_secret needs a client_id and a tenant\. Give all three"):
         read(Azure(vault_url=VAULT, **given))
     assert azure.requests == []
+
+
+@pytest.mark.parametrize("name", ["aws", "azure"])
+def test_a_store_with_several_addresses_that_never_answer_is_given_up(
+    enter: Enter, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """As the endpoints of a private network have, one for each zone; a firewall drops what is sent to them."""
+    addresses = ("127.0.0.2", "127.0.0.3", "127.0.0.4")
+    with contextlib.ExitStack() as stack:
+        places = [(address, stack.enter_context(full(address))) for address in addresses]
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", place) for place in places]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_kwargs: found)
+        enter({"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": KEY, "AWS_EC2_METADATA_DISABLED": "true"})
+        cloud: Cloud = Aws(region="eu-west-1")
+        if name == "azure":
+            cloud = Azure(vault_url=VAULT, tenant=OTHER_TENANT, client_id="c", client_secret=WRONG)
+        where = AT_AWS if name == "aws" else AT_AZURE
+        with refused(SecretUnreadable, where, r"\w+ can't be reached \(\w+\)", "Check ", seconds=SECONDS):
+            read(cloud)
+
+
+@contextlib.contextmanager
+def full(address: str) -> Iterator[int]:
+    """A port where nobody accepts, and what waits to be accepted is full already: who comes now hears nothing."""
+    with socket.socket() as listening, contextlib.ExitStack() as stack:
+        listening.bind((address, 0))
+        listening.listen(0)
+        for _waiting in range(4):
+            client = stack.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(listening.getsockname())
+        time.sleep(0.1)
+        yield int(listening.getsockname()[1])

@@ -46,6 +46,7 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values 
     Azure,
     Cloud,
     Store,
+    Version,
     locate,
 )
 from tests.fakes import FakeAzure, FakeSecretsManager, moto_server  # noqa: E402
@@ -758,7 +759,9 @@ def test_who_asks_afresh_gets_the_store(strict: Place, clients: list[int]) -> No
     assert access.read(wanted).text == FIRST
     changed_by_another(strict.store)
     assert access.read(wanted).text == FIRST
-    assert access.read(wanted, afresh=True).text == THEIRS
+    (found,) = access.read_all([wanted], afresh=True)
+    assert isinstance(found, Version)
+    assert found.text == THEIRS
     assert access.read(wanted).text == THEIRS
     assert len(clients) == 1
 

@@ -127,13 +127,19 @@ def login_as(options: Options, *, password: str | None) -> Login:
     return replace(options.login, user=options.connector, password=password, connect_params=others)
 
 
+def refusal(login: Login) -> ServerUnreachable | None:
+    """Why a login fails."""
+    try:
+        sessions.connect(login, read_only=True).close()
+    except ServerUnreachable as error:
+        return error
+    return None
+
+
 def logs_in(options: Options) -> bool:
     """Whether the password is the present one. pg_authid is closed on RDS, so a login decides."""
-    try:
-        sessions.connect(login_as(options, password=options.connector_password), read_only=True).close()
-    except ServerUnreachable as error:
-        return diagnosis.is_let_in(error.what)
-    return True
+    error = refusal(login_as(options, password=options.connector_password))
+    return error is None or diagnosis.is_let_in(error.what)
 
 
 def require_admin(role: Role, graph: RoleGraph, *, where: str) -> None:

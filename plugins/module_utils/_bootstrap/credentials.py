@@ -21,24 +21,21 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._errors import (
     SecretDeleted,
     SecretMissing,
     SecretUnreadable,
-    ServerUnreachable,
 )
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import diagnosis
-from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import session as sessions
 from ansible_collections.latchkey.postgres.plugins.module_utils._secrets import access, document
 from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.document import Credentials
 
 if t.TYPE_CHECKING:
     from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.options import ConnectorSecret, Options
     from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.routes import Role
-    from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.session import Login
     from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.endpoint import Endpoint
     from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.rds import Instance
     from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values import Aws, Store, Version
 
 # By this tag of an RDS instance, a just-in-time access service finds the secret of its connector.
-OVERWRITTEN = "another run has stored other credentials in it"
 INSTANCE_TAG = "apono-secret"
+OVERWRITTEN = "another run has stored other credentials in it"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,7 +201,7 @@ def _require_login(options: Options, secret: ConnectorSecret, found: Credentials
     """Say before anything is changed that the secret and the role have parted; a role without LOGIN can't tell yet."""
     if role is None or not role.login or options.always_set_password:
         return
-    error = _refusal(connectors.login_as(options, password=found.password))
+    error = connectors.refusal(connectors.login_as(options, password=found.password))
     if error is None or diagnosis.is_let_in(error.what):
         return
     if not diagnosis.is_wrong_password(error.what):
@@ -214,15 +211,6 @@ def _require_login(options: Options, secret: ConnectorSecret, found: Credentials
         where=secret.where,
         next_step="Correct the secret, or set update_password to always to give the role this password",
     )
-
-
-def _refusal(login: Login) -> ServerUnreachable | None:
-    """Why a login fails."""
-    try:
-        sessions.connect(login, read_only=True).close()
-    except ServerUnreachable as error:
-        return error
-    return None
 
 
 def _tagged(
@@ -266,7 +254,7 @@ def verify(options: Options, secret: ConnectorSecret, held: Held, report: Secret
         port=got.port or options.login.port,
         database=got.dbname or options.login.database,
     )
-    error = _refusal(login)
+    error = connectors.refusal(login)
     if error is None:
         return replace(report, verified=True)
     told = SecretUnreadable if diagnosis.is_wrong_password(error.what) else error

@@ -20,6 +20,7 @@ CURRENT, PENDING, PREVIOUS = "current", "pending", "previous"
 # What AWS calls them.
 LABELS = {CURRENT: "AWSCURRENT", PENDING: "AWSPENDING", PREVIOUS: "AWSPREVIOUS"}
 STAGES = {label: stage for stage, label in LABELS.items()}
+# Of a secret in a Key Vault, and of the vault itself.
 NAME = re.compile(r"[0-9a-zA-Z-]{1,127}")
 VAULT = re.compile(r"https://[^/?#]+/?")
 
