@@ -23,7 +23,7 @@ RUN := HOME="$(CURDIR)/.cache/home" PATH="$(CURDIR)/.venv/bin:$$PATH" \
 # Several tests at once, each with servers of its own.
 PYTEST := $(RUN) pytest -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: help quickstart test lint types format unit integration matrix bench sanity docs build clean
+.PHONY: help quickstart test lint types format unit integration matrix bench fault sanity docs build clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z]*\):.*##/\1/p' Makefile | while read -r target text; do printf '%-12s %s\n' "$$target" "$$text"; done
@@ -58,10 +58,13 @@ integration: .venv/run  ## Tests with servers of the default PostgreSQL versions
 # The faults are tried on the default versions by `make test`.
 matrix: .venv/run  ## Effects and properties with servers of all PostgreSQL versions and shapes
 	@$(PYTEST) --matrix tests/integration/test_bootstrap_*.py tests/integration/test_engine.py \
-		tests/integration/test_properties*.py
+		tests/integration/test_properties*.py tests/integration/test_access_effects.py
 
 bench: .venv/run  ## Measure speed
 	@$(RUN) python -m tests.bench
+
+fault: .venv/run  ## Kill runs of the access modules at any moment, some 1000 times
+	@$(RUN) python -m tests.fault $(if $(COUNT),--count $(COUNT))
 
 sanity: .venv/run  ## ansible-test sanity
 	@$(RUN) tests/tools/sanity

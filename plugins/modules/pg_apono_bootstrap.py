@@ -18,6 +18,9 @@ description:
   - Works as an administrator that is not a superuser. Privileges are given in the name of each object's owner, whose
     role the administrator borrows inside the transaction that needs it.
   - What nobody but an owner can give is reported with the SQL that this owner must run.
+  - Also gives it what it needs to hand out access for a time itself, which are roles to mark what is made, the right to
+    end sessions, and a journal in the schema C(latchkey) of the maintenance database. That schema is never among those
+    that the connector is given, whatever the database.
   - A run that finds nothing to do reads only. The same is true of check mode, which therefore works on a standby too.
 attributes:
   check_mode:
@@ -33,7 +36,10 @@ options:
       - V(absent) takes everything back that the connector holds, in every database, and drops it. Default privileges
         that belong to the connector itself go with it, whoever set them and whoever gains by them. If anything stands
         in the way, such as objects that it owns or privileges that it has passed on, the task fails, says what, and
-        changes nothing. A role without C(LOGIN) and C(CREATEROLE), or with C(CREATEDB), C(REPLICATION) or C(BYPASSRLS),
+        changes nothing. The roles C(latchkey_managed) and C(latchkey_graveyard) go too, unless another connector uses
+        them; roles of people that are members of the first stop the task. The journal goes if it is empty; one that
+        says something stays, as history. What O(harden_public) took is given back to everybody.
+      - With V(absent), a role without C(LOGIN) and C(CREATEROLE), or with C(CREATEDB), C(REPLICATION) or C(BYPASSRLS),
         is taken for somebody else's and is not dropped.
     type: str
     choices: [present, absent]
@@ -158,9 +164,43 @@ options:
       - Include C(template1), from which new databases are copied.
     type: bool
     default: true
+  grantable_roles:
+    description:
+      - Existing roles into which people shall be put for a time. Since PostgreSQL 16 the connector gets C(ADMIN OPTION)
+        on them, without their privileges; before, C(CREATEROLE) is enough.
+      - Refused are superusers, roles that have or by membership reach C(SUPERUSER), C(CREATEROLE), C(REPLICATION) or
+        C(BYPASSRLS), roles of the platform, the connector, and names that begin with C(latchkey_). Of PostgreSQL's own
+        roles those are taken that read, write, monitor or maintain, such as C(pg_read_all_data) and C(pg_monitor).
+      - What the server refuses to give, RV(rights) says, and the run goes on, unless O(fail_on_uncovered=true).
+    type: list
+    elements: str
+    default: []
+  journal:
+    description:
+      - Make the table C(latchkey.journal) in the maintenance database (O(login_db)), to which the connector can add and
+        in which it can change nothing, as far as privileges on it go; see RV(journal.append_only). Time and author of
+        an entry are the server's.
+      - Privileges that others got on it are taken from them, by default privileges or by hand. A schema or table of
+        that name that belongs to somebody else, or looks otherwise, is left alone, and RV(journal) says so.
+    type: bool
+    default: true
+  harden_public:
+    description:
+      - Take from C(PUBLIC), which is every login, what no grant or revocation for one role can change. That is
+        C(CONNECT), C(TEMPORARY) and C(CREATE) on the chosen databases, C(CREATE) on schemas, C(EXECUTE) on routines and
+        all privileges on tables and sequences.
+      - The same privileges go to the role C(latchkey_public) in the same transaction. Make each login a member that
+        still needs them. Grant nothing else to that role, because O(state=absent) gives all that it holds to everybody.
+      - C(USAGE) on schemas is listed and left, because it opens nothing by itself. Objects of extensions and of the
+        platform are left alone. Privileges on columns, types and languages are not looked for.
+      - A routine that is created later can be run by everybody until the next run.
+      - A later run with V(false) changes nothing. O(state=absent) gives everything back.
+    type: bool
+    default: false
   fail_on_uncovered:
     description:
-      - Fail, after everything possible is done, if anything stays uncovered that is not the platform's own.
+      - Fail, after everything possible is done, if anything stays uncovered that is not the platform's own, if a right
+        in RV(rights) is missing, or if there is no journal although one is wanted.
     type: bool
     default: false
   connections:
@@ -281,6 +321,71 @@ connector:
         sql:
           description: The statement that would make it one.
           type: str
+rights:
+  description: What the connector needs beside privileges to hand out access; empty with O(state=absent).
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    role:
+      description: The role that it may hand out or, with C(pg_signal_backend), whose rights it has.
+      type: str
+      sample: latchkey_managed
+    granted:
+      description: Whether it may now.
+      type: bool
+    reason:
+      description: Why not.
+      type: str
+    sql:
+      description: What someone with the right to do it can run.
+      type: str
+journal:
+  description: The journal; null without O(journal), and with O(state=absent).
+  returned: success
+  type: dict
+  contains:
+    schema:
+      description: Its schema.
+      type: str
+      sample: latchkey
+    available:
+      description: Whether the connector can add to it now.
+      type: bool
+    append_only:
+      description:
+        - Whether that is all that the connector can do to it. Not so if it is a member of C(pg_write_all_data), which
+          may write to every table, such as through C(rds_superuser); then O(platform_membership=false) helps.
+      type: bool
+    reason:
+      description: Why not.
+      type: str
+    sql:
+      description: What someone with the right to do it can run, if that helps.
+      type: str
+public:
+  description: What everybody holds, and what the role C(latchkey_public) holds in everybody's place.
+  returned: success, with O(harden_public=true) and O(state=present)
+  type: list
+  elements: dict
+  contains:
+    database:
+      description: The database.
+      type: str
+    kind:
+      description: C(DATABASE), C(SCHEMA), C(TABLE), C(SEQUENCE) or C(ROUTINE).
+      type: str
+    name:
+      description: The object.
+      type: str
+      sample: app.report(integer)
+    privileges:
+      description: The privileges.
+      type: list
+      elements: str
+    hardened:
+      description: Whether only members of C(latchkey_public) have them now.
+      type: bool
 secret:
   description: The connector's secret; null without O(connector_secret).
   returned: success

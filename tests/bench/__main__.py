@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Latchkey contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Measure the bootstrap beside what it replaces: `make bench`, or `python -m tests.bench --only A,C --quick`."""
+"""Measure the collection beside what it replaces: `make bench`, or `python -m tests.bench --only A,C --quick`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tests.bench import doors, many_databases, memory, one_database, secrets
+from tests.bench import access, doors, many_databases, memory, one_database, secrets
 from tests.bench.product import ROOT
 from tests.bench.results import Row, Settings, table
 from tests.rig import MAJORS, RigError, find
@@ -27,6 +27,7 @@ PARTS: Mapping[str, Callable[[Settings], Iterator[Row]]] = {
     "C": memory.measure,
     "D": doors.measure,
     "E": secrets.measure,
+    "F": access.measure,
 }
 QUICK = Settings(runs=1, cheap_runs=1, scale=10)
 
@@ -58,7 +59,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--major", type=int, choices=MAJORS, help="PostgreSQL's major version; default: the rig's")
     parser.add_argument("--only", type=chosen, default=list(PARTS), metavar="A,B", help="parts; default: all")
-    parser.add_argument("--runs", type=int, default=3, help="runs of A and C, two more of B, D and E; default: 3")
+    parser.add_argument("--runs", type=int, default=3, help="runs of A and C, two more of the others; default: 3")
     parser.add_argument("--quick", action="store_true", help="one run on a tenth of the size: no result, only a trial")
     parser.add_argument("--json", type=Path, default=ROOT / ".cache" / "bench.json", help="default: %(default)s")
     return parser.parse_args(arguments)
@@ -85,7 +86,7 @@ def facts(settings: Settings) -> dict[str, Any]:
         "Python": platform.python_version(),
         "cores": os.cpu_count(),
         "load": round(os.getloadavg()[0], 1),
-        "runs": f"{settings.runs} (A, C), {settings.cheap_runs} (B, D)",
+        "runs": f"{settings.runs} (A, C), {settings.cheap_runs} (others)",
         "scale": f"1/{settings.scale}",
         "measured": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }

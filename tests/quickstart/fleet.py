@@ -8,11 +8,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ ROOT = Path(__file__).parents[2]
 PLAYBOOK = "playbooks/quickstart.yml"
 # From 16 on an administrator may not act for everybody, so only there is something left to report.
 STRICT = 17
+SLUG = "regex_replace('[^0-9A-Za-z]+', '-')"
 GROUPS = {"rds": "pg_rds", "azure": "pg_azure"}
 
 
@@ -53,6 +55,10 @@ class Fleet:
         """Return what the connector's secret says."""
         return self.stores.read(self.servers[name].shape.name, f"apono-{name}")
 
+    def person(self, name: str, grantee: str) -> dict[str, Any]:
+        """Return what a person's secret says, which the inventory names."""
+        return self.stores.read(self.servers[name].shape.name, f"people-{name}-{re.sub('[^0-9A-Za-z]+', '-', grantee)}")
+
     def write_secrets(self) -> None:
         """Keep the administrators' passwords where a company would, not in the inventory."""
         for name, server in self.servers.items():
@@ -71,6 +77,8 @@ class Fleet:
         common = {
             "pg_admin_secret": "admin-{{ inventory_hostname }}",
             "pg_connector_secret": "apono-{{ inventory_hostname }}",
+            # Of letters, digits and hyphens, as a Key Vault wants it.
+            "access_secret": f"people-{{{{ inventory_hostname }}}}-{{{{ access_grantee | {SLUG} }}}}",
         }
         self.inventory.write_text(yaml.safe_dump({"all": {"vars": common, "children": groups}}, sort_keys=False))
 
@@ -82,11 +90,20 @@ class Fleet:
         place.write_text("".join(lines))
         return place
 
-    def run(self, *, quiet: bool = False) -> tuple[dict[str, Any], str]:
-        """Run the playbook; return what each host answered, and the output if it was not shown."""
+    def run(
+        self, playbook: str = PLAYBOOK, variables: Mapping[str, str] | None = None, *, quiet: bool = False
+    ) -> tuple[dict[str, Any], str]:
+        """Run a playbook; return what each host answered, and the output if it was not shown."""
         results = self._home / "results.json"
         done = subprocess.run(
-            [Path(sys.executable).with_name("ansible-playbook"), "-i", self.inventory, PLAYBOOK],
+            [
+                Path(sys.executable).with_name("ansible-playbook"),
+                "-i",
+                self.inventory,
+                "-e",
+                json.dumps(variables or {}),
+                playbook,
+            ],
             cwd=ROOT,
             env={**os.environ, **_environment(results)},
             stdout=subprocess.PIPE if quiet else None,
@@ -137,11 +154,11 @@ def _strict() -> int | None:
 
 def _environment(results: Path) -> dict[str, str]:
     return {
-        "ANSIBLE_CALLBACKS_ENABLED": "bootstrap_results",
+        "ANSIBLE_CALLBACKS_ENABLED": "task_results",
         "ANSIBLE_CALLBACK_PLUGINS": str(Path(__file__).with_name("callback")),
         "ANSIBLE_CALLBACK_RESULT_FORMAT": "yaml",
         "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".venv" / "collections"),
         "ANSIBLE_NOCOWS": "1",
-        "BOOTSTRAP_RESULTS": str(results),
         "LC_ALL": "C.UTF-8",
+        "TASK_RESULTS": str(results),
     }

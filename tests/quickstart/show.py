@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
@@ -14,6 +15,7 @@ from tests.quickstart.proof import CONNECTOR, OPEN
 from tests.rig import Coverage
 
 if TYPE_CHECKING:
+    from tests.quickstart.access import Visit
     from tests.quickstart.fleet import Fleet
 
 WIDTH = 110
@@ -95,9 +97,30 @@ def table(stories: list[Story]) -> None:
         ("logged in with it, read, passed on", *("yes" for _story in stories)),
     ]
     print(f"Objects that {CONNECTOR} can pass on to people:\n")
+    _columns(rows)
+
+
+def _columns(rows: Iterable[tuple[str, ...]]) -> None:
     for head, *cells in rows:
         print(f"  {head:36}" + "".join(f"{cell:22}" for cell in cells).rstrip())
     print(flush=True)
+
+
+def visits(found: list[Visit]) -> None:
+    """Print what people met, and what they were told."""
+    times = {"first request given in": "grant", "second, same scope": "second grant"}
+    times |= {"revoked in": "revoke", "swept in": "sweep"}
+    rows = [
+        ("", *(one.name for one in found)),
+        *((what, *(f"{one.answers[run]['seconds']:.1f} s" for one in found)) for what, run in times.items()),
+        *((what, *(one.attempts[what] for one in found)) for what in found[0].attempts),
+    ]
+    print("Two people were given READ_ONLY, with their credentials in the same stores; one was told\n")
+    print(
+        textwrap.fill(found[0].answers["grant"]["access_details"], WIDTH, initial_indent="  ", subsequent_indent="  ")
+    )
+    print()
+    _columns(rows)
 
 
 def uncovered(stories: list[Story]) -> None:

@@ -9,7 +9,10 @@
 from __future__ import annotations
 
 import typing as t
+from dataclasses import dataclass, field, replace
 
+from ansible_collections.latchkey.postgres.plugins.module_utils._access.names import SCHEMA
+from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap import journal as journals
 from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.connector import (
     ConnectorReport,
     require_admin,
@@ -21,6 +24,8 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.repor
     planned_lines,
     step_lines,
 )
+from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.rights import OwnRoles, plan_own_roles
+from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.softening import give_back, survey_heir
 from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.survey import Removal, plan_removal, survey
 from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.visit import (
     Job,
@@ -36,6 +41,7 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.insp
     Question,
     read_known,
 )
+from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.public import PUBLIC_HEIR
 from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.values import (
     EVERYBODY,
     DefaultStep,
@@ -46,6 +52,7 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.valu
 )
 
 if t.TYPE_CHECKING:
+    from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.journal import JournalRemoval
     from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.options import Options
     from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.catalog import Server
     from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.platforms import Platform
@@ -56,6 +63,17 @@ if t.TYPE_CHECKING:
 MOST_DATABASES = 5
 
 
+@dataclass(frozen=True, kw_only=True)
+class Survey:
+    """All that is to be done and all that stops it, before anything is changed."""
+
+    removals: tuple[Removal, ...]
+    softening: tuple[Removal, ...] = ()
+    own_roles: OwnRoles = field(default_factory=OwnRoles)
+    journal: t.Optional[JournalRemoval] = None  # noqa: UP045
+    drops: tuple[Statement, ...] = ()
+
+
 def remove(
     session: Session, options: Options, *, server: Server, graph: RoleGraph, platform: Platform, check: bool
 ) -> Report:
@@ -63,46 +81,114 @@ def remove(
     if role is not None:
         _require_connector(session, role, graph)
     job = _job(session, options, graph, platform, check=check)
-    removals = survey(session, job, role)
-    obstacles = _obstacles(removals)
+    found = _look(session, job, role)
+    obstacles = _obstacles(found)
     if obstacles:
         raise DatabaseRefused(
             f"{options.connector} can't be removed and nothing was changed: {'; '.join(obstacles)}",
             where=session.where,
             next_step="Take these away first, then run again",
         )
-    drop = Statement.plain(sql.statement("DROP ROLE {role}", role=sql.name(options.connector)))
     if not check:
-        for removal in removals:
-            _take_back(session, job, removal)
-        if role is not None:
-            retrying(lambda: session.execute(drop.command))
-    visits = tuple(_visit(removal, job) for removal in removals if removal.database)
-    at_server = tuple(
-        Statement.plain(command)
-        for removal in removals
-        if removal.database is None
-        for command in planned_statements(removal.plan, graph=graph)
-    )
-    dropped = (drop,) if role is not None else ()
+        found = _do(session, job, found)
+    visits = tuple(_visit(removal, job) for removal in (*found.softening, *found.removals) if removal.database)
+    journal = tuple(map(Statement.plain, found.journal.statements)) if found.journal else ()
+    lost = (_database_lines(removal.plan) for removal in found.removals if removal.database is None)
     return Report(
         server=server,
         platform=platform,
         where=session.where,
-        connector=ConnectorReport(name=options.connector, dropped=role is not None, statements=dropped),
-        visits=visits,
-        statements=(*at_server, *dropped),
-        lost=tuple(line for removal in removals if removal.database is None for line in _database_lines(removal.plan)),
+        connector=ConnectorReport(name=options.connector, dropped=role is not None, statements=found.drops),
+        visits=_joined(visits),
+        statements=(*_at_server(found.softening, job), *journal, *_at_server(found.removals, job), *found.drops),
+        lost=(*_own_lines(found), *(line for lines in lost for line in lines)),
     )
 
 
-def _obstacles(removals: tuple[Removal, ...]) -> tuple[str, ...]:
+def _look(session: Session, job: Job, role: Role | None) -> Survey:
+    connector, graph = job.options.connector, job.graph
+    if role is None:
+        return Survey(removals=survey(session, job, None))
+    state = journals.read_state(session, connector)
+    journal = journals.plan_removal(session, state, connector)
+    if journal is not None:
+        job = replace(job, journal=(journal.database, journal.table))
+    own = plan_own_roles(session, connector, graph, shared=state.ours and state.shared)
+    softening = survey_heir(session, job)
+    names = (connector, *own.dropped, *((PUBLIC_HEIR,) if softening else ()))
+    return Survey(
+        removals=survey(session, job, role),
+        softening=softening,
+        own_roles=own,
+        journal=journal,
+        drops=tuple(Statement.plain(sql.statement("DROP ROLE {role}", role=sql.name(name))) for name in names),
+    )
+
+
+def _do(session: Session, job: Job, found: Survey) -> Survey:
+    """What is PUBLIC's first, because the login may need it to enter; the roles last, together."""
+    give_back(session, job, found.softening)
+    if found.journal is not None:
+        found = replace(found, journal=journals.remove(session, found.journal, job.options.connector))
+    for removal in found.removals:
+        _take_back(session, job, removal)
+
+    def together() -> None:
+        with session.writing():
+            for drop in found.drops:
+                session.execute(drop.command)
+
+    if found.drops:
+        retrying(together)
+    return found
+
+
+def _at_server(removals: tuple[Removal, ...], job: Job) -> tuple[Statement, ...]:
+    return tuple(
+        Statement.plain(command)
+        for removal in removals
+        if removal.database is None
+        for command in planned_statements(removal.plan, graph=job.graph)
+    )
+
+
+def _joined(visits: tuple[Visit, ...]) -> tuple[Visit, ...]:
+    """One for each database, although it may be visited twice."""
+    found: dict[str, Visit] = {}
+    for visit in visits:
+        known = found.get(visit.database)
+        found[visit.database] = (
+            visit
+            if known is None
+            else replace(
+                visit,
+                changed=known.changed or visit.changed,
+                statements=known.statements + visit.statements,
+                lost=known.lost + visit.lost,
+            )
+        )
+    return tuple(found[name] for name in sorted(found))
+
+
+def _own_lines(found: Survey) -> tuple[str, ...]:
+    """Lines of the diff for what is this collection's own."""
+    kept = found.journal is None or found.journal.kept
+    roles = (*found.own_roles.dropped, *((PUBLIC_HEIR,) if found.softening else ()))
+    return (
+        *(f"role {name}" for name in roles),
+        *(() if kept or found.journal is None else (f"{found.journal.database}: schema {SCHEMA}",)),
+    )
+
+
+def _obstacles(found: Survey) -> tuple[str, ...]:
     """What stops it: in the first databases, and in the server. All of a hundred databases nobody would read."""
+    removals = (*found.removals, *found.softening)
     stopped = [removal.obstacles for removal in removals if removal.database is not None and removal.obstacles]
     lines = [line for found in stopped[:MOST_DATABASES] for line in found]
     if len(stopped) > MOST_DATABASES:
         lines.append(f"and {len(stopped) - MOST_DATABASES} more databases")
-    return (*lines, *(line for removal in removals if removal.database is None for line in removal.obstacles))
+    at_server = (line for removal in removals if removal.database is None for line in removal.obstacles)
+    return (*lines, *at_server, *found.own_roles.obstacles)
 
 
 def _require_connector(session: Session, role: Role, graph: RoleGraph) -> None:

@@ -12,6 +12,7 @@ import collections.abc as c
 import typing as t
 from dataclasses import dataclass, field
 
+from ansible_collections.latchkey.postgres.plugins.module_utils._access.names import GRAVEYARD, MARKER
 from ansible_collections.latchkey.postgres.plugins.module_utils._errors import InvalidOption
 from ansible_collections.latchkey.postgres.plugins.module_utils._login import (
     LOGIN_ARGUMENTS,
@@ -20,6 +21,7 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._login import (
     store_of,
 )
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import platforms
+from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.public import PUBLIC_HEIR
 from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.values import Scope
 from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.endpoint import read_endpoint
 from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values import (
@@ -39,6 +41,7 @@ LONGEST_NAME = 63  # bytes; the server cuts longer ones with a mere notice
 # By this tag, a just-in-time access service is allowed to read the connector's secret; source: its connector's policy.
 READABLE = {"apono-connector-read": "true"}
 RESERVED_NAMES = frozenset({"public", "none"})
+OWN_NAMES = frozenset({MARKER, GRAVEYARD, PUBLIC_HEIR})
 
 ARGUMENTS: c.Mapping[str, t.Any] = {
     **LOGIN_ARGUMENTS,
@@ -66,6 +69,9 @@ ARGUMENTS: c.Mapping[str, t.Any] = {
     "exclude_schemas": {"type": "list", "elements": "str", "default": []},
     "default_privileges": {"type": "bool", "default": True},
     "template1": {"type": "bool", "default": True},
+    "grantable_roles": {"type": "list", "elements": "str", "default": []},
+    "journal": {"type": "bool", "default": True},
+    "harden_public": {"type": "bool", "default": False},
     "fail_on_uncovered": {"type": "bool", "default": False},
     "connections": {"type": "int", "default": 4},
 }
@@ -111,6 +117,9 @@ class Options:
     scope: Scope = field(default_factory=Scope)
     default_privileges: bool = True
     template1: bool = True
+    grantable_roles: tuple[str, ...] = ()
+    journal: bool = True
+    harden_public: bool = False
     fail_on_uncovered: bool = False
     connections: int = 4
 
@@ -135,6 +144,9 @@ def parse(params: Params, context: Context) -> Options:
         scope=Scope(exclude_schemas=tuple(params["exclude_schemas"])),
         default_privileges=params["default_privileges"],
         template1=params["template1"],
+        grantable_roles=tuple(params["grantable_roles"]),
+        journal=params["journal"],
+        harden_public=params["harden_public"],
         fail_on_uncovered=params["fail_on_uncovered"],
         connections=params["connections"],
     )
@@ -189,6 +201,11 @@ def _check_name(connector: str) -> None:
         raise InvalidOption(
             f"connector: a role name has 1 to {LONGEST_NAME} bytes and no NUL, this one has {size} bytes",
             next_step="Choose another name",
+        )
+    if connector in OWN_NAMES:
+        raise InvalidOption(
+            f"connector: {connector!r} is a role that this collection makes for itself",
+            next_step="Choose another name; the default is apono_connector",
         )
     if connector in RESERVED_NAMES or any(p.owns_role(connector) for p in platforms.BY_NAME.values()):
         raise InvalidOption(

@@ -12,15 +12,18 @@ import typing as t
 from dataclasses import dataclass, field, replace
 
 from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap import connector as connectors
+from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap import hardening, rights
+from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap import journal as journals
 from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.databases import choose, obstacle
 from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.report import (
+    Access,
     Report,
     Visit,
     on_database,
 )
 from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.visit import (
     Job,
-    planned_statements,
+    sent_statements,
     visit_all,
 )
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import catalog
@@ -32,8 +35,13 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.insp
     read_known,
 )
 from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.plan import make_plan
+from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.public import (
+    PUBLIC_HEIR,
+    read_public_databases,
+)
 from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.reconcile import reconcile
 from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.values import (
+    EVERYBODY,
     Batch,
     Entitlement,
     Gap,
@@ -46,6 +54,8 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.valu
 )
 
 if t.TYPE_CHECKING:
+    from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.connector import ConnectorReport
+    from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.hardening import PublicEntry
     from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.options import Options
     from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.catalog import Database, Server
     from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.platforms import Platform
@@ -70,12 +80,15 @@ class DatabaseLevel:
         ]
         refused = {step for entry in left for step in entry.steps}
         asked = on_database((step for batch in self.planned.batches for step in batch.steps), visit.database)
-        given = tuple(step for step in asked if step not in refused)
+        done = tuple(step for step in asked if step not in refused)
+        given = tuple(step for step in done if step.grantee not in (EVERYBODY, PUBLIC_HEIR))
+        moved = tuple(step for step in done if step.grantee == EVERYBODY)
         return replace(
             visit,
             uncovered=(*left, *visit.uncovered),
             given=(*given, *visit.given),
-            changed=visit.changed or bool(given),
+            moved=(*moved, *visit.moved),
+            changed=visit.changed or bool(done),
         )
 
 
@@ -83,9 +96,13 @@ def provide(
     session: Session, options: Options, *, server: Server, graph: RoleGraph, platform: Platform, check: bool
 ) -> Report:
     chosen = choose(catalog.read_databases(session), options, where=session.where)
+    if options.harden_public:
+        hardening.require_ours(session, graph)
     connector = connectors.ensure(session, options, graph, check=check)
-    if connector.statements and not check:
+    access = _ensure_access(session, options, graph, connector, check=check)
+    if (connector.statements or access.statements) and not check:
         graph = catalog.read_graph(session, server=server, platform=platform)
+        access = replace(access, rights=rights.verified(access.rights, options, graph))
     job = Job(
         options=options,
         graph=graph,
@@ -110,8 +127,33 @@ def provide(
         platform=platform,
         where=session.where,
         connector=connector,
+        access=access,
         visits=tuple(sorted(visits, key=lambda visit: visit.database)),
-        statements=(*connector.statements, *statements),
+        statements=(*connector.statements, *access.statements, *statements),
+        public=_public(session, job, visits) if options.harden_public else None,
+    )
+
+
+def _ensure_access(
+    session: Session, options: Options, graph: RoleGraph, connector: ConnectorReport, *, check: bool
+) -> Access:
+    """What handing out access needs beside privileges; with ``check`` only what would be done."""
+    given = rights.ensure(session, options, rights.expected(graph, options, connector), check=check)
+    journal = journals.ensure(session, options.connector, check=check) if options.journal else None
+    heir = hardening.ensure_heir(session, graph, check=check) if options.harden_public else ()
+    written = journal.statements if journal else ()
+    return Access(rights=given.rights, journal=journal, statements=(*given.statements, *written, *heir))
+
+
+def _public(session: Session, job: Job, visits: tuple[Visit, ...]) -> tuple[PublicEntry, ...]:
+    """What PUBLIC and its heir hold on the databases themselves, and what was found in them."""
+    platform, names = job.question.platform, {visit.database for visit in visits}
+    open_ones = read_public_databases(session, platform)
+    held = hardening.read_held(session, platform, job.graph, databases=True)
+    at_server = hardening.entries(open_ones, held)
+    return (
+        *(entry for entry in at_server if entry.right.database in names),
+        *(entry for visit in visits for entry in visit.public),
     )
 
 
@@ -133,6 +175,7 @@ def _reach(session: Session, job: Job, chosen: tuple[Database, ...]) -> tuple[tu
     platform = job.question.platform
     ours = [database.name for database in chosen if database.valid and database.name not in platform.databases]
     level = _give_on_databases(session, job, ours)
+    hardened = _harden_databases(session, job, ours) if job.options.harden_public else DatabaseLevel()
     opened = DatabaseLevel() if job.check else _open_databases(session, job, chosen)
     may_enter = {database.name for database in catalog.read_databases(session) if database.may_connect}
     closed = [
@@ -140,8 +183,8 @@ def _reach(session: Session, job: Job, chosen: tuple[Database, ...]) -> tuple[tu
     ]
     shut = {visit.database for visit in closed}
     visits = visit_all(job, [database.name for database in chosen if database.name not in shut])
-    joined = tuple(opened.add_to(level.add_to(visit)) for visit in (*closed, *visits))
-    return joined, (*level.statements, *opened.statements)
+    joined = tuple(opened.add_to(hardened.add_to(level.add_to(visit))) for visit in (*closed, *visits))
+    return joined, (*level.statements, *hardened.statements, *opened.statements)
 
 
 def _closed(database: Database, job: Job) -> Visit:
@@ -172,7 +215,16 @@ def _give_on_databases(session: Session, job: Job, databases: list[str]) -> Data
         graph=job.graph,
         check=job.check,
     )
-    statements = planned_statements(outcome.planned, graph=job.graph) if job.check else outcome.statements
+    statements = sent_statements(outcome, job)
+    return DatabaseLevel(
+        statements=tuple(map(Statement.plain, statements)), planned=outcome.planned, uncovered=outcome.uncovered
+    )
+
+
+def _harden_databases(session: Session, job: Job, databases: list[str]) -> DatabaseLevel:
+    """After the connector has its own CONNECT, and before the login looks whether it is still let in."""
+    outcome = hardening.harden_databases(session, job.question.platform, databases, job.graph, check=job.check)
+    statements = sent_statements(outcome, job)
     return DatabaseLevel(
         statements=tuple(map(Statement.plain, statements)), planned=outcome.planned, uncovered=outcome.uncovered
     )

@@ -12,6 +12,8 @@ import collections.abc as c
 import typing as t
 from dataclasses import dataclass, field, replace
 
+from ansible_collections.latchkey.postgres.plugins.module_utils._access.names import SCHEMA
+from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.public import PUBLIC_HEIR
 from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.statements import compose
 from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.values import (
     AnyStep,
@@ -24,8 +26,13 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.valu
 )
 
 if t.TYPE_CHECKING:
-    from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.connector import ConnectorReport
+    from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.connector import (
+        ConnectorReport,
+        MembershipReport,
+    )
     from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.credentials import SecretReport
+    from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.hardening import PublicEntry
+    from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.journal import JournalReport
     from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.catalog import Server
     from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.platforms import Platform
     from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.sql import Statement
@@ -50,11 +57,24 @@ class Visit:
     statements: tuple[Statement, ...] = ()
     planned: Plan = field(default_factory=Plan)
     given: tuple[Step, ...] = ()
+    # What was taken from PUBLIC, and what PUBLIC and its heir hold now.
+    moved: tuple[Step, ...] = ()
+    public: tuple[PublicEntry, ...] = ()
     lost: tuple[str, ...] = ()
 
     @property
     def gained(self) -> tuple[str, ...]:
-        return (*step_lines(self.given), *achieved_lines(self.planned, self.uncovered))
+        moved = (f"{line} from PUBLIC to {PUBLIC_HEIR}" for line in step_lines(self.moved))
+        return (*step_lines(self.given), *achieved_lines(self.planned, self.uncovered), *moved)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Access:
+    """What the connector needs to hand out access: roles and rights, and the journal if one is wanted."""
+
+    rights: tuple[MembershipReport, ...] = ()
+    journal: t.Optional[JournalReport] = None  # noqa: UP045
+    statements: tuple[Statement, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,11 +89,15 @@ class Report:
     # Of the databases themselves, with their names.
     lost: tuple[str, ...] = ()
     secret: SecretReport | None = None
+    access: Access = field(default_factory=Access)
+    # None: PUBLIC was left alone.
+    public: t.Optional[tuple[PublicEntry, ...]] = None  # noqa: UP045
 
     @property
     def changed(self) -> bool:
         stored = self.secret is not None and self.secret.changed
-        return stored or bool(self.connector.statements) or any(visit.changed for visit in self.visits)
+        made = bool(self.connector.statements or self.access.statements)
+        return stored or made or any(visit.changed for visit in self.visits)
 
     @property
     def unreached(self) -> tuple[str, ...]:
@@ -94,12 +118,18 @@ class Report:
         membership = self.connector.membership
         if membership is not None and membership.reason:
             lines.append(f"membership in {membership.role}: {membership.reason}")
+        lines += [f"right to {right.role}: {right.reason}" for right in self.access.rights if right.reason]
+        journal = self.access.journal
+        if journal is not None and journal.reason:
+            lines.append(f"journal: {journal.reason}")
         return tuple(lines)
 
     def values(self) -> dict[str, t.Any]:
         objects = sum(visit.objects for visit in self.visits)
         covered = sum(visit.covered for visit in self.visits)
+        shown = {} if self.public is None else {"public": [entry.values() for entry in self.public]}
         return {
+            **shown,
             "server": {
                 "host": self.where,
                 "version": self.server.version_text,
@@ -107,6 +137,8 @@ class Report:
                 "login": self.server.user,
             },
             "connector": _connector(self.connector),
+            "rights": [_membership(right) for right in self.access.rights],
+            "journal": _journal(self.access.journal),
             "secret": self.secret.values() if self.secret else None,
             "databases": [_database(visit) for visit in self.visits],
             "coverage": {"objects": objects, "covered": covered, "ratio": _ratio(covered, objects)},
@@ -134,6 +166,7 @@ class Report:
                 (
                     *(self.secret.lines() if self.secret else ()),
                     *(() if self.connector.dropped else map(str, self.connector.statements)),
+                    *(() if self.connector.dropped else map(str, self.access.statements)),
                     *(f"{visit.database}: {line}" for visit in self.visits for line in visit.gained),
                 )
             ),
@@ -183,14 +216,23 @@ def _connector(report: ConnectorReport) -> dict[str, t.Any]:
     return {
         "name": report.name,
         "created": report.created,
-        "membership": None
-        if membership is None
-        else {
-            "role": membership.role,
-            "granted": membership.granted,
-            "reason": membership.reason,
-            "sql": membership.sql,
-        },
+        "membership": None if membership is None else _membership(membership),
+    }
+
+
+def _membership(report: MembershipReport) -> dict[str, t.Any]:
+    return {"role": report.role, "granted": report.granted, "reason": report.reason, "sql": report.sql}
+
+
+def _journal(report: JournalReport | None) -> dict[str, t.Any] | None:
+    if report is None:
+        return None
+    return {
+        "schema": SCHEMA,
+        "available": report.available,
+        "append_only": report.append_only,
+        "reason": report.reason,
+        "sql": report.sql,
     }
 
 

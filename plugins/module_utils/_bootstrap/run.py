@@ -11,7 +11,7 @@ from __future__ import annotations
 import typing as t
 from dataclasses import replace
 
-from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap import absent, credentials, present
+from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap import absent, credentials, present, rights
 from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap import connector as connectors
 from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap import options as parsing
 from ansible_collections.latchkey.postgres.plugins.module_utils._door import Context, Door, Params, Result
@@ -43,6 +43,8 @@ def _work(session: Session, options: Options, context: Context, *, remove: bool)
     server = catalog.read_server(session)
     graph = catalog.read_graph(session, server=server, platform=options.platform)
     _require_rights(session, options, server, graph)
+    if not remove:
+        rights.require_grantable(session, options, graph)
     if options.secret is not None and not remove:
         return _with_secret(session, options, options.secret, context, server=server, graph=graph)
     act = absent.remove if remove else present.provide

@@ -13,6 +13,7 @@ import typing as t
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from ansible_collections.latchkey.postgres.plugins.module_utils._access.names import SCHEMA
 from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.databases import choose, obstacle
 from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.visit import Job, open_patiently
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import catalog
@@ -20,6 +21,7 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.hold
     make_revoke_plan,
     read_holdings,
     read_own_defaults,
+    without_schema,
 )
 from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.inspect import read_defaults
 from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.statements import compose
@@ -82,7 +84,8 @@ def _look(job: Job, database: Database, role: Role | None) -> Removal:
         return Removal(database=database.name, plan=Plan(), ties=(reason,))
     with open_patiently(job, database.name, read_only=True) as session:
         plan = plan_removal(session, job, database_owner=database.owner)
-        ties = _it(read_ties(session, role=role.oid) if role else ())
+        ignored = job.journal[1] if job.journal and job.journal[0] == database.name else None
+        ties = _it(read_ties(session, role=role.oid, ignored=ignored) if role else ())
         return Removal(
             database=database.name,
             owner=database.owner,
@@ -127,6 +130,8 @@ def _stuck(plan: Plan, job: Job) -> tuple[str, ...]:
 
 def plan_removal(session: Session, job: Job, *, database_owner: str, databases: bool = False) -> Plan:
     holdings = read_holdings(session, job.question, databases=databases)
+    if job.journal and job.journal[0] == session.connection.info.dbname:
+        holdings = tuple(without_schema(holdings, SCHEMA))
     defaults = () if databases else read_defaults(session, job.question)
     role = job.graph.roles.get(job.options.connector)
     own = () if databases or role is None else read_own_defaults(session, role, known=job.question.known)
@@ -151,8 +156,10 @@ def _look_at_server(session: Session, job: Job, role: Role | None) -> Removal:
         return Removal(database=None, plan=plan, ties=(*passed_on, *_stuck(plan, job)))
     ties = [*read_shared_ties(session, role=role.oid)]
     if job.graph.has_options:
+        # What somebody else administers as well stays droppable: our own roles, and those that it may hand out.
+        others = {m.role for m in job.graph.memberships if m.member != role.name and m.admin}
         memberships = (m for m in job.graph.memberships if m.member == role.name and m.admin)
-        administered = sorted({m.role for m in memberships if not job.graph.platform.owns_role(m.role)})
+        administered = sorted({m.role for m in memberships if not job.graph.platform.owns_role(m.role)} - others)
         if administered:
             theirs = f"role {administered[0]}, which nobody else could drop then"
             ties.append(counted("administers", len(administered), theirs, things="roles"))

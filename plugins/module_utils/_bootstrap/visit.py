@@ -12,8 +12,9 @@ import collections.abc as c
 import time
 import typing as t
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap import hardening
 from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.databases import TEMPLATE1
 from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.report import (
     Visit,
@@ -27,6 +28,7 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.appl
 from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.inspect import Question, read_snapshot
 from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.plan import make_plan, missing_defaults
 from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.reconcile import Outcome, reconcile
+from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.values import Step, Verb
 
 if t.TYPE_CHECKING:
     from psycopg.sql import Composable
@@ -48,6 +50,8 @@ class Job:
     graph: RoleGraph
     question: Question
     check: bool
+    # The journal that goes or stays by itself when the connector goes: its database, and the OID of its table.
+    journal: t.Optional[tuple[str, int]] = None  # noqa: UP045
 
 
 def visit_all(job: Job, databases: c.Iterable[str]) -> tuple[Visit, ...]:
@@ -76,7 +80,9 @@ def visit(job: Job, database: str) -> Visit:
     """Whatever goes wrong with one database is reported and stops no other."""
     try:
         with open_patiently(job, database, read_only=job.check) as session:
-            return _report(database, _run_engine(session, job), job=job)
+            outcome = _run_engine(session, job)
+            found = _report(database, outcome, job=job)
+            return _harden(session, job, found, outcome.after.database_owner) if job.options.harden_public else found
     except ServerUnreachable as error:
         return Visit(database=database, reachable=False, reason=error.what)
     except psycopg.Error as error:
@@ -121,7 +127,7 @@ def _run_engine(session: Session, job: Job) -> Outcome[Snapshot]:
 
 def _report(database: str, outcome: Outcome[Snapshot], *, job: Job) -> Visit:
     before, after = outcome.before, outcome.after
-    statements = planned_statements(outcome.planned, graph=job.graph) if job.check else outcome.statements
+    statements = sent_statements(outcome, job)
     return Visit(
         database=database,
         objects=after.objects,
@@ -131,6 +137,33 @@ def _report(database: str, outcome: Outcome[Snapshot], *, job: Job) -> Visit:
         statements=tuple(map(Statement.plain, statements)),
         planned=outcome.planned,
     )
+
+
+def _harden(session: Session, job: Job, found: Visit, database_owner: str) -> Visit:
+    """The visit with what was taken from PUBLIC in its database."""
+    platform = job.question.platform
+    outcome = hardening.harden_objects(session, platform, job.graph, database_owner=database_owner, check=job.check)
+    held = hardening.read_held(session, platform, job.graph, databases=False)
+    statements = sent_statements(outcome, job)
+    return replace(
+        found,
+        changed=found.changed or bool(statements),
+        uncovered=(*found.uncovered, *outcome.uncovered),
+        statements=(*found.statements, *map(Statement.plain, statements)),
+        public=hardening.entries(outcome.after, held),
+        moved=_moved(outcome),
+    )
+
+
+def _moved(outcome: Outcome[t.Any]) -> tuple[Step, ...]:
+    """What went from PUBLIC to its heir, or would."""
+    refused = {step for entry in outcome.uncovered for step in entry.steps}
+    steps = (step for batch in outcome.planned.batches for step in batch.steps)
+    return tuple(step for step in steps if isinstance(step, Step) and step.verb is Verb.REVOKE and step not in refused)
+
+
+def sent_statements(outcome: Outcome[t.Any], job: Job) -> tuple[Composable, ...]:
+    return planned_statements(outcome.planned, graph=job.graph) if job.check else outcome.statements
 
 
 def planned_statements(plan: Plan, *, graph: RoleGraph) -> tuple[Composable, ...]:

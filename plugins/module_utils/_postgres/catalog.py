@@ -97,6 +97,41 @@ def _has_parameter(session: Session, name: str | None) -> bool:
     return bool(session.rows("SELECT current_setting(%(name)s, true) IS NOT NULL", {"name": name})[0][0])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoleFacts:
+    """What a role has beside its name; ``needed``: it owns something, or something names it."""
+
+    attributes: bool
+    comment: str | None
+    needed: bool
+
+
+def read_role_facts(session: Session, roles: c.Iterable[str]) -> dict[str, RoleFacts]:
+    """Of those of the roles that there are."""
+    rows = session.rows(
+        """
+        SELECT rolname::text, rolcanlogin OR rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls,
+               shobj_description(oid, 'pg_authid'),
+               EXISTS (SELECT FROM pg_shdepend WHERE refclassid = 'pg_authid'::regclass AND refobjid = r.oid
+                                                 AND classid <> 'pg_auth_members'::regclass)
+          FROM pg_roles r WHERE rolname = ANY (%(roles)s) ORDER BY 1
+        """,
+        {"roles": list(roles)},
+    )
+    return {
+        name: RoleFacts(attributes=attributes, comment=comment, needed=needed)
+        for name, attributes, comment, needed in rows
+    }
+
+
+def read_powerful_roles(session: Session) -> frozenset[str]:
+    """The roles that have SUPERUSER, CREATEROLE, REPLICATION or BYPASSRLS."""
+    query = """
+        SELECT rolname::text FROM pg_roles WHERE rolsuper OR rolcreaterole OR rolreplication OR rolbypassrls
+        """
+    return frozenset(row[0] for row in session.rows(query))
+
+
 def read_databases(session: Session) -> tuple[Database, ...]:
     rows = session.rows(
         """

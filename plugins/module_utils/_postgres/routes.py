@@ -124,6 +124,14 @@ class RoleGraph:
             return False
         return role in self._administered or (not self.has_options and self.roles[self.me].create_role)
 
+    def has_rights_of(self, role: str) -> bool:
+        """Whether ``me`` has the rights of ``role`` without taking on its identity."""
+        return role in self._inherited
+
+    def reached_from(self, role: str) -> frozenset[str]:
+        """The role and all that it is a member of, directly or through others, whatever the options."""
+        return self._closure(role, self.memberships)
+
     def members_of(self, role: str) -> tuple[Membership, ...]:
         return tuple(m for m in self.memberships if m.role == role)
 

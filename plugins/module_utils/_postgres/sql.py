@@ -40,6 +40,11 @@ def joined(items: c.Iterable[Composable]) -> Composable:
     return sql.SQL(", ").join(items)
 
 
+def script(commands: c.Iterable[Composable]) -> Composable:
+    """Many statements for one round trip."""
+    return sql.SQL("; ").join(commands)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
     """One statement and what may be shown of it.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import collections
 import collections.abc as c
 import typing as t
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.inspect import (
     DEFAULT_KINDS,
@@ -105,6 +105,14 @@ def read_holdings(session: Session, question: Question, *, databases: bool = Fal
         )
         for kind, grantor, privileges, schemas, names, arguments in rows
     )
+
+
+def without_schema(holdings: c.Iterable[Holding], schema: str) -> c.Iterator[Holding]:
+    """The same less a schema and what is in it."""
+    for holding in holdings:
+        objects = tuple(name for name in holding.objects if name.schema != schema)
+        if objects:
+            yield replace(holding, objects=objects)
 
 
 def read_own_defaults(session: Session, creator: Role, *, known: Known) -> tuple[DefaultStep, ...]:

@@ -48,12 +48,13 @@ SELECT k.kind, array_agg(d.privilege_type::text)
  GROUP BY 1
 """
 
+# The schema of the journal is left out: whoever could write there could write history.
 SCHEMAS = r"""
 SELECT n.oid, n.nspname::text, pg_get_userbyid(n.nspowner)::text,
        ARRAY(SELECT pg_get_userbyid(a.grantee)::text FROM aclexplode(n.nspacl) AS a
               WHERE a.privilege_type = 'CREATE' AND a.grantee <> 0)
   FROM pg_namespace n
- WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+ WHERE n.nspname !~ '^pg_' AND n.nspname <> ALL ('{information_schema,latchkey}')
 """
 
 DATABASE_CREATORS = """
@@ -95,13 +96,23 @@ EVERY_DATABASE = """
 """
 DATABASES = EVERY_DATABASE + " WHERE d.datname = ANY (%(databases)s)"
 
+# A sequence that belongs to a table is meant with it; any other is meant only where everything is.
 NAMES = """
 WITH scope AS (
   SELECT s.oid, s.name, s.reserved
     FROM unnest(%(oids)s::oid[], %(names)s::text[], %(reserved)s::bool[]) AS s (oid, name, reserved)
 ),
-object AS ({objects})
-SELECT DISTINCT schema || '.' || name FROM object WHERE name IS NOT NULL
+object AS ({objects}),
+belongs AS (
+  SELECT n.nspname::text AS schema, s.relname::text AS name, t.relname::text AS to_table
+    FROM pg_depend d
+    JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S' JOIN pg_namespace n ON n.oid = s.relnamespace
+    JOIN pg_class t ON t.oid = d.refobjid
+   WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
+)
+SELECT DISTINCT o.schema, o.name, coalesce(b.to_table, o.name)
+  FROM object o LEFT JOIN belongs b ON o.kind = 'SEQUENCE' AND b.schema = o.schema AND b.name = o.name
+ WHERE o.name IS NOT NULL AND o.kind = ANY (%(kinds)s) AND (o.kind <> 'SEQUENCE' OR b.to_table IS NOT NULL)
 """
 
 # Objects are alike by the hundred, so each ACL of a kind and owner is judged once; `missing` is NULL where all is held.
@@ -124,7 +135,7 @@ alike AS (
          array_agg(schema) AS schemas, array_agg(name) AS names, array_agg(arguments) AS arguments
     FROM object
    WHERE %(named)s::text[] IS NULL OR name IS NULL OR schema IS NULL
-      OR schema || '.' || name = ANY (%(named)s::text[])
+      OR (schema, name) IN (SELECT * FROM unnest(%(in_schemas)s::text[], %(named)s::text[]))
    GROUP BY 1, 2, 3, 4
 ),
 judged AS (
@@ -181,6 +192,7 @@ class Question:
             "superusers": list(self.platform.superusers),
             # Of the objects in the schemas only these, if not all are meant.
             "named": None,
+            "in_schemas": None,
         }
 
 
@@ -193,13 +205,12 @@ def read_snapshot(session: Session, question: Question) -> Snapshot:
     with session.reading():
         schemas = session.rows(SCHEMAS)
         in_scope = [row for row in schemas if row[1] in question.scope]
+        named = _named(session, question, _places(in_scope, question))
+        if named is not None:
+            holding = {schema for schema, _name in named}
+            in_scope = [row for row in in_scope if row[1] in holding]
         ours = [row for row in in_scope if row[1] not in question.platform.schemas]
-        scope = {
-            "oids": [row[0] for row in in_scope],
-            "names": [row[1] for row in in_scope],
-            "reserved": [row[1] in question.platform.schemas for row in in_scope],
-        }
-        parameters = {**question.parameters(SCHEMA_OBJECTS), **scope, "named": _named(session, question, scope)}
+        parameters = {**question.parameters(SCHEMA_OBJECTS), **_places(in_scope, question), **_pairs(named)}
         rows = session.rows(GAPS.format(objects=OBJECTS), parameters)
         database_owner, database_creators = session.rows(DATABASE_CREATORS)[0]
         defaults = read_defaults(session, question)
@@ -217,12 +228,29 @@ def read_snapshot(session: Session, question: Question) -> Snapshot:
     )
 
 
-def _named(session: Session, question: Question, scope: dict[str, t.Any]) -> list[str] | None:
-    """The objects that the scope's patterns mean, or None for all."""
+def _places(schemas: c.Sequence[tuple[t.Any, ...]], question: Question) -> dict[str, t.Any]:
+    return {
+        "oids": [row[0] for row in schemas],
+        "names": [row[1] for row in schemas],
+        "reserved": [row[1] in question.platform.schemas for row in schemas],
+    }
+
+
+def _pairs(named: c.Sequence[tuple[str, str]] | None) -> dict[str, t.Any]:
+    if named is None:
+        return {}
+    return {"in_schemas": [schema for schema, _name in named], "named": [name for _schema, name in named]}
+
+
+def _named(session: Session, question: Question, places: dict[str, t.Any]) -> list[tuple[str, str]] | None:
+    """Schema and name of the objects that the scope's patterns mean, or None for all."""
     patterns = question.scope.objects
     if patterns is None:
         return None
-    return [name for (name,) in session.rows(NAMES.format(objects=OBJECTS), scope) if matches(name, patterns)]
+    rows = session.rows(
+        NAMES.format(objects=OBJECTS), {**places, "kinds": [kind.value for kind in question.entitlement.privileges]}
+    )
+    return [(schema, name) for schema, name, meant in rows if matches(meant, patterns)]
 
 
 def read_database_gaps(session: Session, question: Question, *, databases: c.Sequence[str]) -> tuple[Gap, ...]:

@@ -75,8 +75,12 @@ def make_plan(
     known: Known,
     graph: RoleGraph,
     database_owner: str,
+    own_first: bool = False,
 ) -> Plan:
-    """Who gives what: each owner's part in batches, and what no route leads to."""
+    """Who gives what: each owner's part in batches, and what no route leads to.
+
+    ``own_first``: by the login's own grant option where it has one, though it may act as the owner.
+    """
     todo: dict[str, list[AnyStep]] = collections.defaultdict(list)
     passable: list[tuple[str, AnyStep]] = []
     uncovered: list[Uncovered] = []
@@ -84,7 +88,7 @@ def make_plan(
         step = grant(gap, entitlement=entitlement, known=known)
         if gap.reserved:
             uncovered.append(_platforms(gap.owner, step))
-        elif gap.passable and way(gap.owner, database_owner, graph=graph) is None:
+        elif gap.passable and (own_first or way(gap.owner, database_owner, graph=graph) is None):
             passable.append((gap.owner, step))
         else:
             todo[gap.owner].append(step)

@@ -52,6 +52,7 @@ WITH tie AS (
    WHERE refclassid = 'pg_authid'::regclass AND refobjid = %(role)s::oid
      AND dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
      AND classid <> 'pg_default_acl'::regclass
+     AND NOT (classid = 'pg_class'::regclass AND objid IS NOT DISTINCT FROM %(ignored)s::oid)
      AND (deptype IN ('o', 'r')
           OR deptype = 'a'
              AND (objsubid <> 0 OR classid <> ALL (ARRAY['pg_class'::regclass, 'pg_proc'::regclass, 'pg_type'::regclass,
@@ -114,9 +115,9 @@ def read_shared_ties(session: Session, *, role: int) -> tuple[str, ...]:
     )
 
 
-def read_ties(session: Session, *, role: int) -> tuple[str, ...]:
-    """What else stops DROP ROLE in the session's database, in words."""
-    ties = session.rows(TIES, {"role": role})
+def read_ties(session: Session, *, role: int, ignored: int | None = None) -> tuple[str, ...]:
+    """What else stops DROP ROLE in the session's database, in words; ``ignored``: a table that does not count."""
+    ties = session.rows(TIES, {"role": role, "ignored": ignored})
     strange = session.rows(STRANGE_DEFAULTS, {"role": role, "kinds": list(DEFAULT_KINDS)})
     return (
         *(counted(how, number, thing) for how, number, thing in ties),

@@ -60,7 +60,8 @@ def matches(name: str, patterns: c.Iterable[str]) -> bool:
 class Scope:
     """What is meant in a database, by shell patterns: its schemas, and of their objects all or those that match.
 
-    ``objects``: patterns of ``schema.name``; None for every object. New objects are meant only with None.
+    ``objects``: patterns of their names, without the schema; None for every object. Only with None are new objects
+    meant from the moment they are made.
     """
 
     schemas: tuple[str, ...] = ("*",)
@@ -193,17 +194,25 @@ AnyStep = t.Union[Step, DefaultStep]  # noqa: UP007
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Steps for one transaction, done as one role: the owner of the objects, or whoever else can give the privilege."""
+    """Steps for one transaction, done as one role: the owner of the objects, or whoever else can give the privilege.
+
+    ``together``: all steps name the same objects, and what is done to one of these is done whole or not at all.
+    """
 
     owner: str
     steps: tuple[AnyStep, ...]
     route: Route
+    together: bool = False
 
     @property
     def size(self) -> int:
-        return sum(len(step.objects) or 1 for step in self.steps)
+        sizes = [len(step.objects) or 1 for step in self.steps]
+        return max(sizes) if self.together else sum(sizes)
 
     def split(self) -> tuple[Batch, ...]:
+        if self.together:
+            halves = [step.split() for step in self.steps]
+            return tuple(replace(self, steps=part) for part in zip(*halves, strict=True))
         if len(self.steps) > 1:
             middle = len(self.steps) // 2
             parts: tuple[tuple[AnyStep, ...], ...] = (self.steps[:middle], self.steps[middle:])
@@ -239,9 +248,8 @@ class Uncovered:
     @property
     def objects(self) -> int:
         """How many objects inside the database are meant; the database itself is not one of them."""
-        return sum(
-            len(step.objects) for step in self.steps if not (isinstance(step, Step) and step.kind is Kind.DATABASE)
-        )
+        steps = (step for step in self.steps if isinstance(step, Step) and step.kind is not Kind.DATABASE)
+        return len({(step.kind, name) for step in steps for name in step.objects})
 
 
 @dataclass(frozen=True, kw_only=True)

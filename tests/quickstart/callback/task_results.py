@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Latchkey contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Keeps what the bootstrap returned for each host, and how long it took, beside Ansible's ordinary output."""
+"""Keeps what our task returned for each host, and how long it took, beside Ansible's ordinary output."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from typing import Any
 
 from ansible.plugins.callback import CallbackBase
 
-ACTION = "latchkey.postgres.pg_apono_bootstrap"
+# A playbook has one of them.
+ACTIONS = {f"latchkey.postgres.pg_{name}" for name in ("apono_bootstrap", "access_grant", "access_sweep")}
 
 
 class CallbackModule(CallbackBase):
-    """Writes to the file that BOOTSTRAP_RESULTS names."""
+    """Writes to the file that TASK_RESULTS names."""
 
     CALLBACK_VERSION = 2.0
     CALLBACK_TYPE = "aggregate"
-    CALLBACK_NAME = "bootstrap_results"
+    CALLBACK_NAME = "task_results"
 
     def __init__(self) -> None:
         """Begin with nothing."""
@@ -31,12 +32,12 @@ class CallbackModule(CallbackBase):
 
     def v2_runner_on_start(self, host: Any, task: Any) -> None:
         """Start the clock."""
-        if task.action == ACTION:
+        if task.action in ACTIONS:
             self._begun[host.get_name()] = time.monotonic()
 
     def v2_runner_on_ok(self, result: Any) -> None:
         """Keep the result."""
-        if result._task.action == ACTION:
+        if result._task.action in ACTIONS:
             name = result._host.get_name()
             seconds = time.monotonic() - self._begun[name]
             self._results[name] = {**result._result, "seconds": seconds}
@@ -45,4 +46,4 @@ class CallbackModule(CallbackBase):
         """Write them down, with the number of changed tasks of every host."""
         for name in stats.processed:
             self._results.setdefault(name, {})["changed_tasks"] = stats.changed.get(name, 0)
-        Path(os.environ["BOOTSTRAP_RESULTS"]).write_text(json.dumps(self._results, default=str))
+        Path(os.environ["TASK_RESULTS"]).write_text(json.dumps(self._results, default=str))

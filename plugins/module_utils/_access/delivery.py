@@ -1,0 +1,74 @@
+# Copyright (c) 2026, Latchkey contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+# Private to this collection: it may change or go at any time.
+
+"""A person's credentials in a secret store: put there before the server knows them, and made void afterwards."""
+
+from __future__ import annotations
+
+import json
+import typing as t
+from dataclasses import dataclass
+
+from ansible_collections.latchkey.postgres.plugins.module_utils._errors import (
+    SecretDeleted,
+    SecretMissing,
+    SecretUnreadable,
+)
+from ansible_collections.latchkey.postgres.plugins.module_utils._secrets import access, document
+
+if t.TYPE_CHECKING:
+    from ansible_collections.latchkey.postgres.plugins.module_utils._access.options import Delivery
+    from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.document import Credentials
+    from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values import Reference
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delivered:
+    name: str
+    version: str
+
+
+def deliver(delivery: Delivery, credentials: Credentials) -> Delivered:
+    """Never over what belongs to somebody else."""
+    reference, text = delivery.reference, document.compose(credentials)
+    store = access.open_store(reference.cloud)
+    try:
+        found = store.read(reference.name)
+    except SecretMissing as error:
+        if isinstance(error, SecretDeleted):
+            raise
+        made = store.create(reference.name, text, tags=delivery.tags, kms_key_id=delivery.kms_key_id)
+        return Delivered(name=store.describe(reference.name).reference, version=made.id)
+    owner = _username(found.text)
+    if owner != credentials.username:
+        raise SecretUnreadable(
+            f"it holds the credentials of {owner or 'nobody who could be read from it'}, not of {credentials.username}",
+            where=f"secret: {reference.where}",
+            next_step="Name a secret of the person's own",
+        )
+    made = store.replace(reference.name, text)
+    return Delivered(name=store.describe(reference.name).reference, version=made.id)
+
+
+def withdraw(reference: Reference, username: str, *, when: str) -> bool:
+    """Leave a secret without a password, so that readers are told; whether there was anything to do."""
+    store = access.open_store(reference.cloud)
+    try:
+        found = store.read(reference.name)
+    except SecretMissing:
+        return False
+    if _username(found.text) != username or "password" not in json.loads(found.text):
+        return False
+    store.replace(reference.name, json.dumps({"username": username, "revoked_at": when}))
+    return True
+
+
+def _username(text: str) -> str | None:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    return found.get("username") if isinstance(found, dict) else None

@@ -1,0 +1,188 @@
+# Copyright (c) 2026, Latchkey contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+# Private to this collection: it may change or go at any time.
+
+"""The end of grants: fence, sessions, verification, and the roles themselves. Every step can be repeated."""
+
+from __future__ import annotations
+
+import collections.abc as c
+import typing as t
+from dataclasses import dataclass, field
+
+from ansible_collections.latchkey.postgres.plugins.module_utils._access import (
+    delivery,
+    fence,
+    journal,
+    names,
+    period,
+    statements,
+)
+from ansible_collections.latchkey.postgres.plugins.module_utils._access.fence import SESSIONS_ENDED
+from ansible_collections.latchkey.postgres.plugins.module_utils._access.ledger import read_ledger
+from ansible_collections.latchkey.postgres.plugins.module_utils._access.values import RoleKind
+from ansible_collections.latchkey.postgres.plugins.module_utils._deps import psycopg
+from ansible_collections.latchkey.postgres.plugins.module_utils._errors import LatchkeyError
+from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import sql
+from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.retry import retrying
+from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values import locate
+
+if t.TYPE_CHECKING:
+    from psycopg.sql import Composable
+
+    from ansible_collections.latchkey.postgres.plugins.module_utils._access.fence import Fence
+    from ansible_collections.latchkey.postgres.plugins.module_utils._access.ledger import Ledger, Marked
+    from ansible_collections.latchkey.postgres.plugins.module_utils._access.site import Site
+    from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values import Cloud
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """``overdue``: access that is not proven gone; ``blocked``: roles without any access that could not be dropped."""
+
+    requests: tuple[str, ...] = ()
+    shut: tuple[str, ...] = ()
+    overdue: tuple[str, ...] = ()
+    blocked: c.Mapping[str, str] = field(default_factory=dict)
+    statements: tuple[Composable, ...] = ()
+
+    def __add__(self, other: Ended) -> Ended:
+        return Ended(
+            requests=self.requests + other.requests,
+            shut=self.shut + other.shut,
+            overdue=self.overdue + other.overdue,
+            blocked={**self.blocked, **other.blocked},
+            statements=self.statements + other.statements,
+        )
+
+
+def end(
+    site: Site,
+    ledger: Ledger,
+    grants: c.Sequence[Marked],
+    *,
+    logins: c.Sequence[Marked] = (),
+    readers: c.Sequence[tuple[str, int]] = (),
+    always: bool = False,
+    action: str = "revoke",
+    journaled: bool = False,
+    **facts: str | None,
+) -> Ended:
+    """End these grants and shut these logins. The grant roles go last: as long as they are there, a run has work."""
+    todo = fence.plan_fence(ledger, grants, logins=logins, always=always, oids=_oids(site, grants))
+    commands = list(fence.commands(todo, ledger))
+    if journaled:
+        commands += [_entry(action, ledger, grant, facts) for grant in todo.grants if ledger.members(grant.name)]
+    failures: tuple[str, ...] = ()
+    blocked: dict[str, str] = {}
+    if not site.check:
+        _together(site, commands)
+        failures = fence.end_sessions(site, todo, readers)
+        blocked = {} if failures else drop_all(site, [grant.name for grant in todo.grants])
+    kept = [grant.name for grant in todo.grants if failures or grant.name in blocked]
+    drops = (statements.drop(grant.name) for grant in todo.grants if grant.name not in kept)
+    done = [grant for grant in todo.grants if grant.name not in kept or ledger.members(grant.name)]
+    ended = Ended(
+        requests=tuple(grant.fact("request") or grant.name for grant in done),
+        shut=tuple(login.name for login in todo.shut),
+        overdue=failures,
+        blocked=blocked,
+        statements=(*commands, *drops),
+    )
+    return ended if site.check or failures else ended + _verified(site, todo)
+
+
+def _oids(site: Site, grants: c.Iterable[Marked]) -> dict[str, int]:
+    logins = [grant.fact("login") for grant in grants]
+    query = "SELECT rolname::text, oid FROM pg_roles WHERE rolname = ANY (%(logins)s)"
+    return dict(site.session.rows(query, {"logins": logins})) if logins else {}
+
+
+def _entry(action: str, ledger: Ledger, grant: Marked, facts: c.Mapping[str, str | None]) -> Composable:
+    return journal.entry(
+        action,
+        request=grant.fact("request"),
+        grantee=grant.fact("grantee"),
+        login=grant.fact("login"),
+        expires_at=min(grant.valid_until or ledger.now, ledger.now),
+        **facts,
+    )
+
+
+def _together(site: Site, commands: c.Sequence[Composable]) -> None:
+    def once() -> None:
+        with site.session.writing():
+            site.session.execute(sql.script(commands))
+
+    if commands:
+        retrying(once)
+
+
+def drop_all(site: Site, roles: c.Sequence[str]) -> dict[str, str]:
+    """Drop them together or, if that fails, those that can be; why the others can't. One that owns things stays."""
+    if not roles:
+        return {}
+    try:
+        _together(site, [statements.drop(role) for role in roles])
+    except psycopg.Error as error:
+        if site.session.lost:
+            raise
+        if len(roles) == 1:
+            return _left_empty(site, roles[0], error)
+        return {role: why for one in roles for role, why in drop_all(site, [one]).items()}
+    return {}
+
+
+def _left_empty(site: Site, role: str, error: psycopg.Error) -> dict[str, str]:
+    """A role that can't be dropped keeps no rights but its own objects."""
+    if error.sqlstate == "42704":  # somebody else has dropped it
+        return {}
+    rows = site.session.rows(
+        """
+        SELECT k.rolname::text FROM pg_auth_members m JOIN pg_roles k ON k.oid = m.roleid
+         WHERE m.member = (SELECT oid FROM pg_roles WHERE rolname = %(role)s) AND NOT m.admin_option
+           AND k.rolname <> %(marker)s
+        """,
+        {"role": role, "marker": names.MARKER},
+    )
+    try:
+        _together(site, [*(statements.revoke(row[0], role) for row in rows), statements.limit(role, SESSIONS_ENDED)])
+    except psycopg.Error as second:
+        if site.session.lost:
+            raise
+        return {role: f"{error.diag.message_primary}; {second.diag.message_primary}"}
+    return {role: error.diag.message_detail or error.diag.message_primary or "it could not be dropped"}
+
+
+def _verified(site: Site, todo: Fence) -> Ended:
+    """Read from the catalog that it is so; of a REVOKE of what somebody else has given, PostgreSQL only warns."""
+    wanted = [role.name for role in (*todo.grants, *todo.shut)]
+    ledger = read_ledger(site.session, version=site.server.version, roles=wanted)
+    open_yet = [login.name for login in todo.shut if login.name in ledger.roles and ledger.roles[login.name].login]
+    lines = [f"login {name} is open" for name in open_yet]
+    for grant in todo.grants:
+        lines += [
+            f"{tie.member} is a member of {grant.name}, by the grant of {tie.grantor}, who must revoke it"
+            for tie in ledger.members(grant.name)
+        ]
+    return Ended(overdue=tuple(lines))
+
+
+def withdraw_secrets(
+    cloud: Cloud | None, ledger: Ledger, shut: c.Iterable[str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Make the secrets of shut logins say so; which, and what went wrong."""
+    done, failed = [], []
+    for name in shut:
+        login = ledger.roles.get(name)
+        secret = login.fact("secret") if login is not None and login.kind is RoleKind.LOGIN else None
+        if not secret or cloud is None:
+            continue
+        try:
+            if delivery.withdraw(locate(cloud, secret), name, when=period.shown(ledger.now)):
+                done.append(secret)
+        except LatchkeyError as error:
+            failed.append(str(error))
+    return tuple(done), tuple(failed)

@@ -1,0 +1,123 @@
+# Copyright (c) 2026, Latchkey contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+# Private to this collection: it may change or go at any time.
+
+"""Whom access may be given to, and which roles may be given: said before anything is changed."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.latchkey.postgres.plugins.module_utils._access import names
+from ansible_collections.latchkey.postgres.plugins.module_utils._access.values import RoleKind
+from ansible_collections.latchkey.postgres.plugins.module_utils._errors import DatabaseRefused, InvalidOption
+from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import platforms, sql
+
+if t.TYPE_CHECKING:
+    from ansible_collections.latchkey.postgres.plugins.module_utils._access.ledger import Ledger
+    from ansible_collections.latchkey.postgres.plugins.module_utils._access.options import Request
+    from ansible_collections.latchkey.postgres.plugins.module_utils._access.site import Site
+
+PERSON = "SELECT rolsuper, rolcreaterole, rolcanlogin FROM pg_roles WHERE rolname = %(role)s"
+# What a member of the role could become, whatever the options of the memberships are.
+REACH = """
+WITH RECURSIVE reach AS (
+  SELECT oid FROM pg_roles WHERE rolname = %(role)s
+   UNION SELECT m.roleid FROM pg_auth_members m JOIN reach ON m.member = reach.oid
+)
+SELECT r.rolname::text, r.rolsuper OR r.rolcreaterole OR r.rolreplication OR r.rolbypassrls
+  FROM reach JOIN pg_roles r USING (oid)
+"""
+MAY_GIVE = """
+SELECT EXISTS (SELECT FROM pg_auth_members m
+                WHERE m.roleid = (SELECT oid FROM pg_roles WHERE rolname = %(role)s)
+                  AND m.admin_option AND pg_has_role(m.member, 'USAGE'))
+"""
+# PostgreSQL's own roles that open data or statistics, and nothing of the server beneath.
+HARMLESS = frozenset(
+    "pg_read_all_data pg_write_all_data pg_monitor pg_read_all_stats pg_read_all_settings pg_stat_scan_tables"
+    " pg_maintain".split()
+)
+
+
+def require_person(site: Site, request: Request, ledger: Ledger) -> None:
+    """A login that we did not make is never taken over."""
+    role, where = request.person, site.where
+    if any(p.owns_role(role) for p in platforms.BY_NAME.values()) or role.startswith(names.PREFIX):
+        raise InvalidOption(
+            f"grantee: {role!r} is a role of the platform or of this collection",
+            where=where,
+            next_step="Name the person, or a login of the person's own",
+        )
+    if role == site.server.user:
+        raise InvalidOption(
+            f"grantee: {role!r} is the connector itself",
+            where=where,
+            next_step="Name the person, or a login of the person's own",
+        )
+    rows = site.session.rows(PERSON, {"role": role})
+    if request.managed:
+        _require_ours(request, ledger, where=where, there=bool(rows))
+        return
+    if not rows:
+        raise InvalidOption(
+            f"grantee: there is no login {role!r}", where=where, next_step="Use login: managed to make one"
+        )
+    superuser, create_role, login = rows[0]
+    if role in ledger.roles:
+        raise InvalidOption(
+            f"grantee: login {role} is one that this collection made",
+            where=where,
+            next_step=f"Use login: managed, and the grantee {ledger.roles[role].fact('grantee')}",
+        )
+    if superuser or create_role or not login:
+        why = "is no login" if not login else "is an administrator, whom a fence would not hold"
+        raise InvalidOption(f"grantee: {role!r} {why}", where=where, next_step="Use login: managed to make one")
+
+
+def _require_ours(request: Request, ledger: Ledger, *, where: str, there: bool) -> None:
+    found = ledger.roles.get(request.person)
+    if found is None and there:
+        raise InvalidOption(
+            f"grantee: login {request.person} exists, and this collection did not make it",
+            where=where,
+            next_step="Use login: existing to give it access as it is, or rename it",
+        )
+    if found is not None and (found.kind is not RoleKind.LOGIN or found.fact("grantee") != request.grantee):
+        raise DatabaseRefused(
+            f"role {found.name} belongs to grantee {found.fact('grantee')!r}",
+            where=where,
+            next_step="Look at its comment",
+        )
+
+
+def require_role(site: Site, role: str) -> None:
+    """Membership in a role is given only where it leads to nothing that outlives it."""
+    reach = site.session.rows(REACH, {"role": role})
+    if not reach:
+        raise InvalidOption(
+            f"access: there is no role {role!r}", where=site.where, next_step="Check the name: case counts"
+        )
+    for name, powerful in reach:
+        platform = any(p.owns_role(name) for p in platforms.BY_NAME.values()) and name not in HARMLESS
+        if powerful or platform or name.startswith(names.PREFIX) or name == site.server.user:
+            through = "" if name == role else f" leads to {name}, which"
+            raise InvalidOption(
+                f"access: role {role}{through} is an administrator's, the platform's or this collection's",
+                where=site.where,
+                next_step="Give a role that holds privileges on data alone",
+            )
+    if site.server.superuser or not site.has_options or site.session.rows(MAY_GIVE, {"role": role})[0][0]:
+        return
+    remedy = sql.statement(
+        "GRANT {role} TO {me} WITH ADMIN TRUE, INHERIT FALSE, SET FALSE",
+        role=sql.name(role),
+        me=sql.name(site.server.user),
+    )
+    raise DatabaseRefused(
+        f"login {site.server.user} has no ADMIN OPTION on role {role} and can't give it",
+        where=site.where,
+        next_step=f"Name it in grantable_roles of pg_apono_bootstrap, or run: {remedy.as_string(None)};",
+    )

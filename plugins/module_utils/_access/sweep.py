@@ -1,0 +1,413 @@
+# Copyright (c) 2026, Latchkey contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+# Private to this collection: it may change or go at any time.
+
+"""Behind `pg_access_sweep`: what is over ends, what has drifted is put right or told, and nothing is given up."""
+
+from __future__ import annotations
+
+import collections.abc as c
+import contextlib
+import datetime as dt
+import typing as t
+from dataclasses import dataclass, field, replace
+
+from ansible_collections.latchkey.postgres.plugins.module_utils._access import (
+    cleanup,
+    drift,
+    ending,
+    enforcement,
+    fence,
+    journal,
+    names,
+    options,
+    profiles,
+    statements,
+)
+from ansible_collections.latchkey.postgres.plugins.module_utils._access.ending import Ended
+from ansible_collections.latchkey.postgres.plugins.module_utils._access.fence import Fence
+from ansible_collections.latchkey.postgres.plugins.module_utils._access.ledger import read_ledger
+from ansible_collections.latchkey.postgres.plugins.module_utils._access.site import open_site, require_rights
+from ansible_collections.latchkey.postgres.plugins.module_utils._access.values import Profile, RoleKind
+from ansible_collections.latchkey.postgres.plugins.module_utils._deps import psycopg
+from ansible_collections.latchkey.postgres.plugins.module_utils._door import Context, Door, Params, Result
+from ansible_collections.latchkey.postgres.plugins.module_utils._errors import InvalidOption, LatchkeyError
+from ansible_collections.latchkey.postgres.plugins.module_utils._login import (
+    LOGIN_ARGUMENTS,
+    LOGIN_RULES,
+    login_of,
+    store_of,
+)
+from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import catalog
+from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.lock import only_run
+from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.retry import retrying
+
+if t.TYPE_CHECKING:
+    from psycopg.sql import Composable
+
+    from ansible_collections.latchkey.postgres.plugins.module_utils._access.drift import Assessment, Drift
+    from ansible_collections.latchkey.postgres.plugins.module_utils._access.enforcement import Enforcement
+    from ansible_collections.latchkey.postgres.plugins.module_utils._access.ledger import Ledger, Marked
+    from ansible_collections.latchkey.postgres.plugins.module_utils._access.site import Site
+    from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.session import Login
+    from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values import Cloud
+
+BATCH = 200  # grants that end in one transaction; between two of them other runs have their turn
+
+ARGUMENTS: c.Mapping[str, t.Any] = {
+    **LOGIN_ARGUMENTS,
+    "gone": {"type": "list", "elements": "str", "default": []},
+    "cleanup_after_days": {"type": "int", "default": 7},
+    "owned_objects": {
+        "type": "str",
+        "default": cleanup.KEEP,
+        "choices": [cleanup.KEEP, cleanup.GRAVEYARD, cleanup.REASSIGN, cleanup.DROP],
+    },
+    "reassign_to": {"type": "str"},
+    "confirm_drop": {"type": "list", "elements": "str", "default": []},
+    "profile_retention_days": {"type": "int", "default": 30},
+    "complete_profiles": {"type": "bool", "default": True},
+    "enforcement": {"type": "str", "choices": ["none", "pg_cron"]},
+    "readers": options.READERS,
+}
+RULES: c.Mapping[str, t.Any] = {
+    **LOGIN_RULES,
+    "required_if": [("owned_objects", cleanup.REASSIGN, ["reassign_to"])],
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What a sweep is told."""
+
+    login: Login
+    cloud: Cloud | None = None
+    gone: tuple[str, ...] = ()
+    cleanup_after: dt.timedelta = dt.timedelta(days=7)
+    policy: cleanup.Policy = field(default_factory=cleanup.Policy)
+    retention: dt.timedelta = dt.timedelta(days=30)
+    complete_profiles: bool = True
+    enforcement: str | None = None
+    readers: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Swept:
+    ended: Ended = field(default_factory=Ended)
+    drift: tuple[Drift, ...] = ()
+    dropped: tuple[str, ...] = ()
+    kept: c.Mapping[str, str] = field(default_factory=dict)
+    profiles: tuple[profiles.ProfileReport, ...] = ()
+    profiles_dropped: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
+    unreached: tuple[str, ...] = ()
+    enforcement: Enforcement | None = None
+    changed: bool = False
+
+
+def parse(params: Params, context: Context) -> Order:
+    for option in ("cleanup_after_days", "profile_retention_days"):
+        if params[option] < 0:
+            raise InvalidOption(f"{option}: {params[option]} is less than nothing", next_step="Give 0 or more days")
+    return Order(
+        readers=options.endpoints(params["readers"]),
+        login=login_of(params, context),
+        cloud=store_of(params),
+        gone=tuple(params["gone"]),
+        cleanup_after=dt.timedelta(days=params["cleanup_after_days"]),
+        policy=cleanup.Policy(
+            owned=params["owned_objects"], heir=params["reassign_to"], confirmed=tuple(params["confirm_drop"])
+        ),
+        retention=dt.timedelta(days=params["profile_retention_days"]),
+        complete_profiles=params["complete_profiles"],
+        enforcement=params["enforcement"],
+    )
+
+
+def sweep(params: Params, context: Context) -> Result:
+    order = parse(params, context)
+    with open_site(order.login, check=context.check) as site:
+        require_rights(site, names.MARKER)
+        enforced = _enforce(site, order)
+        return _result(site, replace(_sweep(site, order), enforcement=enforced))
+
+
+def _enforce(site: Site, order: Order) -> Enforcement | None:
+    """First of all, because it goes on when nobody sweeps any more."""
+    if order.enforcement is None:
+        return None
+    act = enforcement.install if order.enforcement == "pg_cron" else enforcement.remove
+    return act(site.session, check=site.check)
+
+
+def _sweep(site: Site, order: Order) -> Swept:
+    ledger = read_ledger(site.session, version=site.server.version)
+    found = drift.assess(ledger, gone=order.gone)
+    before = drift.findings(found)
+    ended = _end_all(site, order, ledger, found)
+    ended += _repair(site, order, found)
+    ended += _end_left_over_sessions(site, order, ledger)
+    secrets, failed = ending.withdraw_secrets(None if site.check else order.cloud, ledger, ended.shut)
+    now = ledger
+    if not site.check and (ended.statements or before):
+        now = read_ledger(site.session, version=site.server.version)
+    dropped, kept = _clean_up(site, order, now)
+    if dropped and not site.check:
+        now = read_ledger(site.session, version=site.server.version)
+    reports, unreached = _complete(site, order, now)
+    gone_profiles, kept_profiles = _retire(site, order, now)
+    after = drift.findings(drift.assess(now, gone=order.gone)) if now is not ledger else before
+    told = drift.compared(before, after)
+    repaired = any(one.repaired for one in told)
+    return Swept(
+        ended=ended,
+        drift=told,
+        dropped=dropped,
+        kept={**kept, **kept_profiles},
+        profiles=reports,
+        profiles_dropped=gone_profiles,
+        secrets=secrets,
+        unreached=(*failed, *unreached),
+        changed=bool(ended.statements or repaired or dropped or gone_profiles or any(r.changed for r in reports)),
+    )
+
+
+# --------------------------------------------------------------------------------------------- what is over
+def _end_all(site: Site, order: Order, ledger: Ledger, found: Assessment) -> Ended:
+    """In batches, each under the lock and by what the catalog says then. What is only left to drop is for the end."""
+    over = [g for g in found.expired if ledger.members(g.name) or g.connection_limit != fence.SESSIONS_ENDED]
+    people = sorted(over, key=lambda grant: grant.fact("login") or grant.name)
+    journaled = bool(people) and journal.is_usable(site.session)
+    ended = Ended()
+    logins = [login.name for login in found.open_without_grant]
+    for batch in (*_cut([grant.name for grant in people]), *_cut(logins)):
+        ended += _end_batch(site, order, batch, journaled=journaled)
+    return ended
+
+
+def _cut(roles: list[str]) -> c.Iterator[list[str]]:
+    for start in range(0, len(roles), BATCH):
+        yield roles[start : start + BATCH]
+
+
+def _end_batch(site: Site, order: Order, roles: list[str], *, journaled: bool) -> Ended:
+    """One that fails is tried alone, and then statement by statement: it stops no other."""
+    with contextlib.nullcontext() if site.check else only_run(site.session):
+        ledger = read_ledger(site.session, version=site.server.version, roles=roles)
+        found = drift.assess(ledger, gone=order.gone)
+        grants = [grant for grant in found.expired if grant.name in roles]
+        logins = [login for login in found.open_without_grant if login.name in roles]
+        try:
+            return ending.end(
+                site, ledger, grants, logins=logins, readers=order.readers, action="expire", journaled=journaled
+            )
+        except psycopg.Error as error:
+            if site.session.lost:
+                raise
+            if len(roles) == 1:
+                return _end_piecemeal(
+                    site, order, ledger, grants, logins=logins, reason=str(error.diag.message_primary)
+                )
+    parts = (_end_batch(site, order, [role], journaled=journaled) for role in roles)
+    return sum(parts, start=Ended())
+
+
+def _end_piecemeal(
+    site: Site, order: Order, ledger: Ledger, grants: list[Marked], *, logins: list[Marked], reason: str
+) -> Ended:
+    """Take away what can be taken away, and say that it is not all."""
+    todo = fence.plan_fence(ledger, grants, logins=logins)
+    for command in fence.commands(todo, ledger):
+        with contextlib.suppress(psycopg.Error):
+            _alone(site, command)
+        if site.session.lost:
+            break
+    failures = fence.end_sessions(site, todo, order.readers)
+    what = ", ".join(role.fact("request") or role.name for role in (*grants, *logins))
+    return Ended(overdue=(f"{what}: {reason}", *failures))
+
+
+def _alone(site: Site, command: Composable) -> None:
+    def once() -> None:
+        with site.session.writing():
+            site.session.execute(command)
+
+    retrying(once)
+
+
+def _end_left_over_sessions(site: Site, order: Order, ledger: Ledger) -> Ended:
+    """Of logins that are shut already: an earlier run was cut off, or was not allowed to."""
+    shut = tuple(u for u in ledger.of_kind(RoleKind.LOGIN) if not u.login)
+    query = "SELECT DISTINCT usesysid FROM pg_stat_activity WHERE usesysid = ANY (%(roles)s::oid[])"
+    left = {row[0] for row in site.session.rows(query, {"roles": [u.oid for u in shut]})} if shut else set()
+    some = tuple(u for u in shut if u.oid in left)
+    if not some or site.check:
+        return Ended()
+    failures = fence.end_sessions(site, Fence(shut=some, sessions=frozenset(left)), order.readers)
+    return Ended(overdue=tuple(f"{', '.join(u.name for u in some)}: {line}" for line in failures))
+
+
+# --------------------------------------------------------------------------------------------- what has drifted
+def _repair(site: Site, order: Order, found: Assessment) -> Ended:
+    """Ends that differ, and members that no grant of ours made. What others gave, only they can take on 16.
+
+    Before 16 such a member may have stepped into the role, and would keep it as long as the session lasts.
+    """
+    commands = [
+        *(statements.expire(name, until) for name, until in found.wrong_end.items()),
+        *(statements.revoke(tie.role, tie.member) for tie in found.stray),
+    ]
+    if site.check or not commands:
+        return Ended()
+    with only_run(site.session):
+        for command in commands:
+            with contextlib.suppress(psycopg.Error):
+                _alone(site, command)
+    over = frozenset() if site.has_options else frozenset(tie.member_oid for tie in found.stray if tie.member_login)
+    return Ended(overdue=fence.end_sessions(site, Fence(sessions=over), order.readers))
+
+
+# --------------------------------------------------------------------------------------------- what is left behind
+def _clean_up(site: Site, order: Order, ledger: Ledger) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Logins that nobody has used for long, logins of people who left, and grant roles that could not be dropped."""
+    due = [role for role in ledger.roles.values() if _is_due(ledger, role, order)]
+    dropped: list[str] = []
+    kept: dict[str, str] = {}
+    for role in sorted(due, key=lambda one: one.name):
+        if site.check:
+            dropped.append(role.name)
+            continue
+        with only_run(site.session):
+            again = read_ledger(site.session, version=site.server.version, roles=[role.name])
+            now = again.roles.get(role.name)
+            if now is None or not _is_due(again, now, order):
+                continue
+            reason = cleanup.remove(site, now, order.policy)
+        if reason is None:
+            dropped.append(role.name)
+        else:
+            kept[role.name] = reason
+    return tuple(dropped), kept
+
+
+def _is_due(ledger: Ledger, role: Marked, order: Order) -> bool:
+    if role.kind is RoleKind.GRANT:
+        return ledger.is_over(role) and not ledger.members(role.name)
+    if role.kind is not RoleKind.LOGIN or role.login or ledger.grants_of(role.name, active=False):
+        return False
+    since = role.valid_until
+    return role.fact("grantee") in order.gone or since is None or since + order.cleanup_after <= ledger.now
+
+
+# --------------------------------------------------------------------------------------------- profiles
+def _complete(site: Site, order: Order, ledger: Ledger) -> tuple[tuple[profiles.ProfileReport, ...], tuple[str, ...]]:
+    """Every profile that is in use, looked at as a whole; what is wrong with one stops no other."""
+    reports, unreached = [], []
+    used = [p for p in ledger.of_kind(RoleKind.PROFILE) if ledger.members(p.name) and p.mark is not None]
+    existing = {database.name for database in catalog.read_databases(site.session)} if used else set()
+    for role in sorted(used if order.complete_profiles else (), key=lambda one: one.name):
+        profile = _profile_of(role)
+        if profile is None or profile.database not in existing:
+            continue
+        try:
+            with contextlib.nullcontext() if site.check else only_run(site.session):
+                reports.append(profiles.ensure(site, profile, role, thorough=True))
+        except (LatchkeyError, psycopg.Error) as error:
+            if site.session.lost:
+                raise
+            unreached.append(f"profile {role.name} ({profile}): {error}")
+    return tuple(reports), tuple(unreached)
+
+
+def _profile_of(role: Marked) -> Profile | None:
+    try:
+        return Profile.of(role.mark.facts) if role.mark is not None else None
+    except (KeyError, ValueError, TypeError):
+        return None
+
+
+def _retire(site: Site, order: Order, ledger: Ledger) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Note since when a profile is unused, and drop it after its time."""
+    dropped: list[str] = []
+    kept: dict[str, str] = {}
+    for role in ledger.of_kind(RoleKind.PROFILE):
+        if ledger.members(role.name):
+            continue
+        since = profiles.unused_since(role)
+        if since is None and order.retention and not site.check:
+            _note_unused(site, role)
+            continue
+        if order.retention and (since is None or since + order.retention > ledger.now):
+            continue
+        reason = None if site.check else _drop_profile(site, role, order.policy)
+        if reason is None:
+            dropped.append(role.name)
+        else:
+            kept[role.name] = reason
+    return tuple(sorted(dropped)), kept
+
+
+def _note_unused(site: Site, role: Marked) -> None:
+    """Unless a grant has come to use it meanwhile."""
+    with only_run(site.session):
+        again = read_ledger(site.session, version=site.server.version, roles=[role.name])
+        if role.name in again.roles and not again.members(role.name):
+            _alone(site, statements.expire(role.name, again.now))
+
+
+def _drop_profile(site: Site, role: Marked, policy: cleanup.Policy) -> str | None:
+    """Unless a grant has come to use it meanwhile. Before 16 somebody may have made things as this role."""
+    with only_run(site.session):
+        again = read_ledger(site.session, version=site.server.version, roles=[role.name])
+        if again.members(role.name):
+            return "it is in use again"
+        return profiles.remove(site, role.name) and cleanup.remove(site, role, policy)
+
+
+# --------------------------------------------------------------------------------------------- the result
+def _result(site: Site, swept: Swept) -> Result:
+    ended = swept.ended
+    failure = None
+    if ended.overdue:
+        failure = f"{site.where}: access that should be gone is not proven gone: {'; '.join(ended.overdue)}"
+    blocked = {**ended.blocked, **swept.kept}
+    blocked = {role: why for role, why in blocked.items() if role not in swept.dropped}
+    enforced = swept.enforcement
+    return Result(
+        changed=swept.changed or bool(enforced and enforced.changed),
+        values={
+            "enforcement": None if enforced is None else {"installed": enforced.installed, "changed": enforced.changed},
+            "ended": list(ended.requests),
+            "fenced": list(ended.shut),
+            "overdue": list(ended.overdue),
+            "drift": [
+                {"kind": one.kind, "role": one.role, "what": one.what, "repaired": one.repaired} for one in swept.drift
+            ],
+            "dropped": list(swept.dropped),
+            "blocked": [{"role": role, "reason": why} for role, why in sorted(blocked.items())],
+            "profiles": [_profile(report) for report in swept.profiles if report.changed or report.missing],
+            "profiles_dropped": list(swept.profiles_dropped),
+            "secrets_withdrawn": list(swept.secrets),
+        },
+        diff={
+            "before": "".join(f"{name}\n" for name in (*ended.requests, *swept.dropped, *swept.profiles_dropped)),
+            "after": "",
+        },
+        warnings=tuple(f"{site.where}: {line}" for line in swept.unreached),
+        failure=failure,
+    )
+
+
+def _profile(report: profiles.ProfileReport) -> dict[str, t.Any]:
+    return {
+        "profile": str(report.profile),
+        "role": report.profile.role,
+        "changed": report.changed,
+        "missing": report.missing,
+        "later": list(report.lagging),
+    }
+
+
+SWEEP = Door(arguments=ARGUMENTS, run=sweep, rules=RULES)
