@@ -108,9 +108,7 @@ def _diff(request: Request, granted: Granted) -> dict[str, str]:
     }
 
 
-def of_ending(
-    site: Site, ended: Ended, *, request: Request, withdrawn: c.Sequence[str] = (), unreached: c.Sequence[str] = ()
-) -> Result:
+def of_ending(site: Site, ended: Ended, *, request: Request) -> Result:
     """A fence that is not proven fails the task, and the next run goes on."""
     failure = None
     if ended.overdue:
@@ -123,7 +121,7 @@ def of_ending(
             "revoked": list(ended.requests),
             "fenced": list(ended.shut),
             "blocked": [{"role": role, "reason": why} for role, why in ended.blocked.items()],
-            "secrets_withdrawn": list(withdrawn),
+            "secrets_withdrawn": list(ended.secrets),
             "statements": [command.as_string(None) for command in ended.statements],
         },
         diff={
@@ -132,6 +130,6 @@ def of_ending(
             "before": "".join(f"{name}\n" for name in ended.requests),
             "after": "",
         },
-        warnings=tuple(unreached),
+        warnings=ended.unreached,
         failure=failure,
     )

@@ -40,13 +40,18 @@ if t.TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """``overdue``: access that is not proven gone; ``blocked``: roles without any access that could not be dropped."""
+    """``overdue``: access that is not proven gone; ``blocked``: roles without any access that could not be dropped.
+
+    ``secrets``: those that say now that they are void; ``unreached``: why others do not.
+    """
 
     requests: tuple[str, ...] = ()
     shut: tuple[str, ...] = ()
     overdue: tuple[str, ...] = ()
     blocked: c.Mapping[str, str] = field(default_factory=dict)
     statements: tuple[Composable, ...] = ()
+    secrets: tuple[str, ...] = ()
+    unreached: tuple[str, ...] = ()
 
     def __add__(self, other: Ended) -> Ended:
         return Ended(
@@ -55,7 +60,19 @@ class Ended:
             overdue=self.overdue + other.overdue,
             blocked={**self.blocked, **other.blocked},
             statements=self.statements + other.statements,
+            secrets=self.secrets + other.secrets,
+            unreached=self.unreached + other.unreached,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manner:
+    """How grants are ended. ``cloud``: where people's secrets are; ``always``: end sessions even where no need is."""
+
+    readers: tuple[tuple[str, int], ...] = ()
+    cloud: Cloud | None = None
+    always: bool = False
+    journaled: bool = False
 
 
 def end(
@@ -63,25 +80,27 @@ def end(
     ledger: Ledger,
     grants: c.Sequence[Marked],
     *,
+    manner: Manner,
     logins: c.Sequence[Marked] = (),
-    readers: c.Sequence[tuple[str, int]] = (),
-    always: bool = False,
     action: str = "revoke",
-    journaled: bool = False,
     **facts: str | None,
 ) -> Ended:
     """End these grants and shut these logins. The grant roles go last: as long as they are there, a run has work."""
-    todo = fence.plan_fence(ledger, grants, logins=logins, always=always, oids=_oids(site, grants))
+    todo = fence.plan_fence(ledger, grants, logins=logins, always=manner.always, oids=_oids(site, grants))
     commands = list(fence.commands(todo, ledger))
-    if journaled:
+    if manner.journaled:
         commands += [_entry(action, ledger, grant, facts) for grant in todo.grants if ledger.members(grant.name)]
     failures: tuple[str, ...] = ()
+    withdrawn = Ended()
     blocked: dict[str, str] = {}
     if not site.check:
         _together(site, commands)
-        failures = fence.end_sessions(site, todo, readers)
-        blocked = {} if failures else drop_all(site, [grant.name for grant in todo.grants])
-    kept = [grant.name for grant in todo.grants if failures or grant.name in blocked]
+        failures = fence.end_sessions(site, todo, manner.readers)
+        withdrawn = Ended() if failures else _withdraw_secrets(site, manner.cloud, todo)
+    stays = bool(failures or withdrawn.unreached)
+    if not site.check and not stays:
+        blocked = drop_all(site, [grant.name for grant in todo.grants])
+    kept = [grant.name for grant in todo.grants if stays or grant.name in blocked]
     drops = (statements.drop(grant.name) for grant in todo.grants if grant.name not in kept)
     done = [grant for grant in todo.grants if grant.name not in kept or ledger.members(grant.name)]
     ended = Ended(
@@ -91,6 +110,7 @@ def end(
         blocked=blocked,
         statements=(*commands, *drops),
     )
+    ended += withdrawn
     return ended if site.check or failures else ended + _verified(site, todo)
 
 
@@ -170,19 +190,18 @@ def _verified(site: Site, todo: Fence) -> Ended:
     return Ended(overdue=tuple(lines))
 
 
-def withdraw_secrets(
-    cloud: Cloud | None, ledger: Ledger, shut: c.Iterable[str]
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Make the secrets of shut logins say so; which, and what went wrong."""
+def _withdraw_secrets(site: Site, cloud: Cloud | None, todo: Fence) -> Ended:
+    """Make the secrets of shut logins say so, also of those that an earlier run has shut."""
+    logins = {login.name for login in todo.shut} | {grant.fact("login") or "" for grant in todo.grants}
+    if cloud is None or not logins:
+        return Ended()
+    ledger = read_ledger(site.session, version=site.server.version, roles=logins)
     done, failed = [], []
-    for name in shut:
-        login = ledger.roles.get(name)
-        secret = login.fact("secret") if login is not None and login.kind is RoleKind.LOGIN else None
-        if not secret or cloud is None:
-            continue
+    for login in (ledger.roles[name] for name in sorted(logins) if name in ledger.roles):
+        secret = login.fact("secret") if login.kind is RoleKind.LOGIN and not login.login else None
         try:
-            if delivery.withdraw(locate(cloud, secret), name, when=period.shown(ledger.now)):
+            if secret and delivery.withdraw(locate(cloud, secret), login.name, when=period.shown(ledger.now)):
                 done.append(secret)
         except LatchkeyError as error:
             failed.append(str(error))
-    return tuple(done), tuple(failed)
+    return Ended(secrets=tuple(done), unreached=tuple(failed))

@@ -243,12 +243,12 @@ def _findings(view: Overview) -> dict[str, list[Entry]]:
     about = view.roles
     said = (one for one in drift.findings(found) if view.wanted.everything or one.role in about)
     return {
-        "overdue": list(_overdue(view, found.open_without_grant)),
+        "overdue": list(_overdue(view, {login.name for login in found.open_without_grant})),
         "drift": [{"kind": one.kind, "role": one.role, "what": one.what} for one in said],
     }
 
 
-def _overdue(view: Overview, without_grant: c.Collection[Marked]) -> c.Iterator[Entry]:
+def _overdue(view: Overview, without_grant: c.Container[str]) -> c.Iterator[Entry]:
     """What should be gone: this is for an alert."""
     for grant in view.grants:
         if view.ledger.is_over(grant):
@@ -256,7 +256,7 @@ def _overdue(view: Overview, without_grant: c.Collection[Marked]) -> c.Iterator[
             yield _late("grant", grant, why, request=grant.fact("request"))
     count = collections.Counter(session.role for session in view.sessions)
     for login in view.logins:
-        if login in without_grant:
+        if login.name in without_grant:
             yield _late("login", login, "it can log in, and has no grant")
         elif not login.login and count[login.oid]:
             yield _late("session", login, f"it is shut, and has {count[login.oid]} open sessions")

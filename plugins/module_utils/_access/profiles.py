@@ -231,7 +231,11 @@ def _complete(site: Site, session: Session, profile: Profile, role: Marked | Non
         graph=site.graph,
         check=site.check,
     )
-    uncovered = tuple(entry for entry in (*inside.uncovered, *outside.uncovered) if entry.cause is not Cause.PLATFORM)
+    # What is the platform's own is left out in silence only where everything is asked for.
+    everything = profile.scope.whole_database and profile.objects is None
+    uncovered = tuple(
+        entry for entry in (*inside.uncovered, *outside.uncovered) if not (everything and entry.cause is Cause.PLATFORM)
+    )
     refused = {entry.owner for entry in uncovered if not any(isinstance(step, Step) for step in entry.steps)}
     return ProfileReport(
         profile=profile,

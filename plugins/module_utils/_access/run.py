@@ -57,7 +57,7 @@ def _grant(site: Site, request: Request, context: Context) -> Result:
     ledger = grant.reread(site, request)
     found = ledger.request(request.request)
     if found is not None and ledger.is_over(found):
-        ended = ending.end(site, ledger, [found], readers=request.readers, action="expire", journaled=_journaled(site))
+        ended = ending.end(site, ledger, [found], manner=_manner(site, request), action="expire")
         if ended.overdue:
             return answer.of_ending(site, ended, request=request)
         ledger, found = grant.reread(site, request), None
@@ -127,7 +127,7 @@ def _give(
     settings = () if is_open or login is None else grant.read_settings(site, request)
     commands = grant.plan(ledger, request, found, roles=roles, credential=credential, settings=settings, **when)
     action = "grant" if found is None else "extend" if found.valid_until != when["end"] else "repair"
-    if commands and _journaled(site):
+    if commands and journal.is_usable(site.session):
         commands = (*commands, grant.journal_entries(request, action=action, end=when["end"]))
     granted = Granted(
         person=request.person,
@@ -150,7 +150,7 @@ def _require_effect(site: Site, request: Request, roles: list[str]) -> None:
     if short is None:
         return
     if made is not None:
-        ending.end(site, ledger, [made], readers=request.readers, journaled=_journaled(site))
+        ending.end(site, ledger, [made], manner=_manner(site, request))
     raise DatabaseRefused(f"{short}; the access was taken back", where=site.where)
 
 
@@ -161,10 +161,6 @@ def _drop_new(site: Site, request: Request, ledger: Ledger) -> None:
     for item in request.items:
         if item.profile is not None and item.name not in ledger.roles:
             profiles.remove(site, item.name)
-
-
-def _journaled(site: Site) -> bool:
-    return journal.is_usable(site.session)
 
 
 def _revoke(site: Site, request: Request, cloud: Cloud | None) -> Result:
@@ -181,18 +177,15 @@ def _revoke(site: Site, request: Request, cloud: Cloud | None) -> Result:
             where=site.where,
             next_step="Leave grantee out to end it all the same",
         )
-    ended = ending.end(
-        site,
-        ledger,
-        [found],
-        readers=request.readers,
-        always=request.always_end,
-        journaled=_journaled(site),
-        approver=request.approver,
-        reason=request.reason,
+    manner = _manner(site, request, cloud)
+    ended = ending.end(site, ledger, [found], manner=manner, approver=request.approver, reason=request.reason)
+    return answer.of_ending(site, ended, request=request)
+
+
+def _manner(site: Site, request: Request, cloud: Cloud | None = None) -> ending.Manner:
+    return ending.Manner(
+        readers=request.readers, always=request.always_end, cloud=cloud, journaled=journal.is_usable(site.session)
     )
-    withdrawn, failed = ((), ()) if site.check else ending.withdraw_secrets(cloud, ledger, ended.shut)
-    return answer.of_ending(site, ended, request=request, withdrawn=withdrawn, unreached=failed)
 
 
 GRANT = Door(arguments=options.ARGUMENTS, run=access, rules=options.RULES)

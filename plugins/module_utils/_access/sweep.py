@@ -26,7 +26,7 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._access import (
     profiles,
     statements,
 )
-from ansible_collections.latchkey.postgres.plugins.module_utils._access.ending import Ended
+from ansible_collections.latchkey.postgres.plugins.module_utils._access.ending import Ended, Manner
 from ansible_collections.latchkey.postgres.plugins.module_utils._access.fence import Fence
 from ansible_collections.latchkey.postgres.plugins.module_utils._access.ledger import read_ledger
 from ansible_collections.latchkey.postgres.plugins.module_utils._access.site import open_site, require_rights
@@ -101,7 +101,6 @@ class Swept:
     kept: c.Mapping[str, str] = field(default_factory=dict)
     profiles: tuple[profiles.ProfileReport, ...] = ()
     profiles_dropped: tuple[str, ...] = ()
-    secrets: tuple[str, ...] = ()
     unreached: tuple[str, ...] = ()
     enforcement: Enforcement | None = None
     changed: bool = False
@@ -149,7 +148,6 @@ def _sweep(site: Site, order: Order) -> Swept:
     ended = _end_all(site, order, ledger, found)
     ended += _repair(site, order, found)
     ended += _end_left_over_sessions(site, order, ledger)
-    secrets, failed = ending.withdraw_secrets(None if site.check else order.cloud, ledger, ended.shut)
     now = ledger
     if not site.check and (ended.statements or before):
         now = read_ledger(site.session, version=site.server.version)
@@ -168,8 +166,7 @@ def _sweep(site: Site, order: Order) -> Swept:
         kept={**kept, **kept_profiles},
         profiles=reports,
         profiles_dropped=gone_profiles,
-        secrets=secrets,
-        unreached=(*failed, *unreached),
+        unreached=(*ended.unreached, *unreached),
         changed=bool(ended.statements or repaired or dropped or gone_profiles or any(r.changed for r in reports)),
     )
 
@@ -179,11 +176,13 @@ def _end_all(site: Site, order: Order, ledger: Ledger, found: Assessment) -> End
     """In batches, each under the lock and by what the catalog says then. What is only left to drop is for the end."""
     over = [g for g in found.expired if ledger.members(g.name) or g.connection_limit != fence.SESSIONS_ENDED]
     people = sorted(over, key=lambda grant: grant.fact("login") or grant.name)
-    journaled = bool(people) and journal.is_usable(site.session)
+    manner = Manner(
+        readers=order.readers, cloud=order.cloud, journaled=bool(people) and journal.is_usable(site.session)
+    )
     ended = Ended()
     logins = [login.name for login in found.open_without_grant]
     for batch in (*_cut([grant.name for grant in people]), *_cut(logins)):
-        ended += _end_batch(site, order, batch, journaled=journaled)
+        ended += _end_batch(site, order, batch, manner=manner)
     return ended
 
 
@@ -192,7 +191,7 @@ def _cut(roles: list[str]) -> c.Iterator[list[str]]:
         yield roles[start : start + BATCH]
 
 
-def _end_batch(site: Site, order: Order, roles: list[str], *, journaled: bool) -> Ended:
+def _end_batch(site: Site, order: Order, roles: list[str], *, manner: Manner) -> Ended:
     """One that fails is tried alone, and then statement by statement: it stops no other."""
     with contextlib.nullcontext() if site.check else only_run(site.session):
         ledger = read_ledger(site.session, version=site.server.version, roles=roles)
@@ -200,9 +199,7 @@ def _end_batch(site: Site, order: Order, roles: list[str], *, journaled: bool) -
         grants = [grant for grant in found.expired if grant.name in roles]
         logins = [login for login in found.open_without_grant if login.name in roles]
         try:
-            return ending.end(
-                site, ledger, grants, logins=logins, readers=order.readers, action="expire", journaled=journaled
-            )
+            return ending.end(site, ledger, grants, logins=logins, manner=manner, action="expire")
         except psycopg.Error as error:
             if site.session.lost:
                 raise
@@ -210,7 +207,7 @@ def _end_batch(site: Site, order: Order, roles: list[str], *, journaled: bool) -
                 return _end_piecemeal(
                     site, order, ledger, grants, logins=logins, reason=str(error.diag.message_primary)
                 )
-    parts = (_end_batch(site, order, [role], journaled=journaled) for role in roles)
+    parts = (_end_batch(site, order, [role], manner=manner) for role in roles)
     return sum(parts, start=Ended())
 
 
@@ -389,7 +386,7 @@ def _result(site: Site, swept: Swept) -> Result:
             "blocked": [{"role": role, "reason": why} for role, why in sorted(blocked.items())],
             "profiles": [_profile(report) for report in swept.profiles if report.changed or report.missing],
             "profiles_dropped": list(swept.profiles_dropped),
-            "secrets_withdrawn": list(swept.secrets),
+            "secrets_withdrawn": list(ended.secrets),
         },
         diff={
             "before": "".join(f"{name}\n" for name in (*ended.requests, *swept.dropped, *swept.profiles_dropped)),
