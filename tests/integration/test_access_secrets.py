@@ -249,7 +249,6 @@ def test_a_store_that_is_down_at_the_end_stops_no_fence_and_is_told(site: Site) 
     assert old["password"] in str(site.store.current(site.secret))
 
 
-@pytest.mark.xfail(reason="a secret that could not be withdrawn at the end is not remembered", strict=True)
 def test_a_secret_that_could_not_be_withdrawn_is_withdrawn_by_the_next_sweep(site: Site) -> None:
     succeeded(site.grant())
     site.down()

@@ -18,7 +18,6 @@ import typing as t
 from dataclasses import dataclass
 
 from ansible_collections.latchkey.postgres.plugins.module_utils._access import names
-from ansible_collections.latchkey.postgres.plugins.module_utils._access.people import HARMLESS
 from ansible_collections.latchkey.postgres.plugins.module_utils._access.values import Permission, Profile
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import platforms
 from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.inspect import EVERY_DATABASE, OBJECTS
@@ -272,5 +271,5 @@ def read_roles(site: Site) -> list[Edge]:
 
 
 def _is_closed(role: str, *, me: str) -> bool:
-    platform = any(p.owns_role(role) for p in platforms.BY_NAME.values()) and role not in HARMLESS
+    platform = any(p.owns_role(role) for p in platforms.BY_NAME.values()) and role not in platforms.HARMLESS
     return platform or role.startswith(names.PREFIX) or role == me

@@ -35,11 +35,6 @@ SELECT EXISTS (SELECT FROM pg_auth_members m
                 WHERE m.roleid = (SELECT oid FROM pg_roles WHERE rolname = %(role)s)
                   AND m.admin_option AND pg_has_role(m.member, 'USAGE'))
 """
-# PostgreSQL's own roles that open data or statistics, and nothing of the server beneath.
-HARMLESS = frozenset(
-    "pg_read_all_data pg_write_all_data pg_monitor pg_read_all_stats pg_read_all_settings pg_stat_scan_tables"
-    " pg_maintain".split()
-)
 
 
 def require_person(site: Site, request: Request, ledger: Ledger) -> None:
@@ -101,7 +96,7 @@ def require_role(site: Site, role: str) -> None:
             f"access: there is no role {role!r}", where=site.where, next_step="Check the name: case counts"
         )
     for name, powerful in reach:
-        platform = any(p.owns_role(name) for p in platforms.BY_NAME.values()) and name not in HARMLESS
+        platform = any(p.owns_role(name) for p in platforms.BY_NAME.values()) and name not in platforms.HARMLESS
         if powerful or platform or name.startswith(names.PREFIX) or name == site.server.user:
             through = "" if name == role else f" leads to {name}, which"
             raise InvalidOption(

@@ -19,7 +19,7 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.conne
 )
 from ansible_collections.latchkey.postgres.plugins.module_utils._deps import psycopg
 from ansible_collections.latchkey.postgres.plugins.module_utils._errors import InvalidOption
-from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import catalog, sql
+from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import catalog, platforms, sql
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.retry import retrying
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.routes import Membership, Role, RoleGraph
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.sql import Statement
@@ -36,11 +36,6 @@ OWN_ROLES = {
     names.MARKER: "latchkey.postgres: a role that is a member of this one was made by it and may be dropped by it",
     names.GRAVEYARD: "latchkey.postgres: owns what people left behind when their access ended",
 }
-# Of PostgreSQL's own roles those that give what a person may need for a time, and nothing to climb by.
-HARMLESS = frozenset(
-    "pg_read_all_data pg_write_all_data pg_monitor pg_read_all_stats pg_read_all_settings pg_stat_scan_tables"
-    " pg_maintain pg_checkpoint pg_signal_backend pg_use_reserved_connections pg_create_subscription".split()
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +82,7 @@ def _objection(role: str, options: Options, graph: RoleGraph, powerful: c.Contai
         what = "it" if reached == role else f"it is a member of {reached}, which"
         if reached in powerful:
             return f"{what} has SUPERUSER, CREATEROLE, REPLICATION or BYPASSRLS"
-        if graph.platform.owns_role(reached) and reached not in HARMLESS:
+        if graph.platform.owns_role(reached) and reached not in platforms.HARMLESS:
             return f"{what} is a role of the platform or of PostgreSQL itself"
     return None
 

@@ -66,6 +66,12 @@ AZURE = Platform(
 )
 BY_NAME = {platform.name: platform for platform in (RDS, AZURE, POSTGRES)}
 
+# Of PostgreSQL's own roles those that give what a person may need for a time, and nothing to climb by.
+HARMLESS = frozenset(
+    "pg_read_all_data pg_write_all_data pg_monitor pg_read_all_stats pg_read_all_settings pg_stat_scan_tables"
+    " pg_maintain pg_checkpoint pg_signal_backend pg_use_reserved_connections pg_create_subscription".split()
+)
+
 
 def detect(roles: c.Container[str]) -> Platform:
     """The platform whose administrators' group exists on the server."""
