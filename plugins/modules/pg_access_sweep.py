@@ -65,7 +65,7 @@ options:
     default: keep
   reassign_to:
     description:
-      - The role for O(owned_objects=reassign_to).
+      - The role for O(owned_objects=reassign_to); one that has, or leads to, power over the server is refused.
     type: str
   confirm_drop:
     description:

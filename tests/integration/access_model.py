@@ -466,8 +466,9 @@ class World:
             and not self.stage.old
         ):
             return "who must revoke it"
-        taken = names.grant_role(request) in {*there, *(role.name for role in owning)}
-        return "already exists" if taken else None
+        if names.grant_role(request) in there:
+            return "already exists"
+        return "can't be dropped" if owning else None
 
     def owns(self, role: Ours) -> bool:
         """Whether a role owns anything anywhere, and so can't be dropped."""

@@ -88,22 +88,27 @@ def _require_ours(request: Request, ledger: Ledger, *, where: str, there: bool) 
         )
 
 
-def require_role(site: Site, role: str) -> None:
-    """Membership in a role is given only where it leads to nothing that outlives it."""
+def require_plain(site: Site, role: str, *, option: str) -> None:
+    """A role that leads to no power over the server, for people to be put into or to leave their objects to."""
     reach = site.session.rows(REACH, {"role": role})
     if not reach:
         raise InvalidOption(
-            f"access: there is no role {role!r}", where=site.where, next_step="Check the name: case counts"
+            f"{option}: there is no role {role!r}", where=site.where, next_step="Check the name: case counts"
         )
     for name, powerful in reach:
         platform = any(p.owns_role(name) for p in platforms.BY_NAME.values()) and name not in platforms.HARMLESS
         if powerful or platform or name.startswith(names.PREFIX) or name == site.server.user:
             through = "" if name == role else f" leads to {name}, which"
             raise InvalidOption(
-                f"access: role {role}{through} is an administrator's, the platform's or this collection's",
+                f"{option}: role {role}{through} is an administrator's, the platform's or this collection's",
                 where=site.where,
                 next_step="Give a role that holds privileges on data alone",
             )
+
+
+def require_role(site: Site, role: str) -> None:
+    """A role that people may be put into, and that the login may give."""
+    require_plain(site, role, option="access")
     if site.server.superuser or not site.has_options or site.session.rows(MAY_GIVE, {"role": role})[0][0]:
         return
     remedy = sql.statement(

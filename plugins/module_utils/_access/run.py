@@ -60,6 +60,12 @@ def _grant(site: Site, request: Request, context: Context) -> Result:
         ended = ending.end(site, ledger, [found], manner=_manner(site, request), action="expire")
         if ended.overdue:
             return answer.of_ending(site, ended, request=request)
+        for role, reason in ended.blocked.items():
+            raise DatabaseRefused(
+                f"request_id: {request.request!r} was used before, and its role {role} can't be dropped: {reason}",
+                where=site.where,
+                next_step="Use another request_id; what is left is for pg_access_sweep with owned_objects",
+            )
         ledger, found = grant.reread(site, request), None
     _require(site, request, ledger, found)
     begin, end = grant.expiry(request, ledger, found, where=site.where)

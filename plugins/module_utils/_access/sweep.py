@@ -23,6 +23,7 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._access import (
     journal,
     names,
     options,
+    people,
     profiles,
     statements,
 )
@@ -129,6 +130,8 @@ def sweep(params: Params, context: Context) -> Result:
     order = parse(params, context)
     with open_site(order.login, check=context.check) as site:
         require_rights(site, names.MARKER)
+        if order.policy.heir is not None:
+            people.require_plain(site, order.policy.heir, option="reassign_to")
         enforced = _enforce(site, order)
         return _result(site, replace(_sweep(site, order), enforcement=enforced))
 
