@@ -4,7 +4,8 @@
 """Fixtures that give tests real PostgreSQL servers (see `tests/rig`).
 
 A test that takes `major`, `shape` or `variant` runs once for each of them; which ones there are
-is chosen with `--majors`, `--shapes`, `--variants`, or all of them with `--matrix`.
+is chosen with `--majors`, `--shapes`, `--variants`, or all of them with `--matrix`. Unless
+something is chosen, a test that takes both `major` and `shape` runs on two servers that differ in both.
 """
 
 from __future__ import annotations
@@ -48,9 +49,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         for mark in metafunc.definition.iter_markers("parametrize")
         for name in (mark.args[0].split(",") if isinstance(mark.args[0], str) else mark.args[0])
     }
-    for name in ("major", "shape", "variant"):
-        if name in metafunc.fixturenames and name not in marked:
-            metafunc.parametrize(name, chosen(metafunc.config, name))
+    wanted = [name for name in ("major", "shape", "variant") if name in metafunc.fixturenames and name not in marked]
+    if {"major", "shape"} <= set(wanted) and not any(map(metafunc.config.getoption, ("majors", "shapes", "matrix"))):
+        metafunc.parametrize(("major", "shape"), list(zip(default_majors(), DEFAULTS["shape"][::-1], strict=True)))
+        wanted.remove("major")
+        wanted.remove("shape")
+    for name in wanted:
+        metafunc.parametrize(name, chosen(metafunc.config, name))
 
 
 def chosen(config: pytest.Config, name: str) -> list[Any]:
