@@ -271,7 +271,7 @@ def test_what_is_over_or_without_an_end_has_expired(end: dt.datetime | None) -> 
 
 def test_who_is_gone_has_no_grants_left_and_nobody_else_loses_any() -> None:
     one, other, login = request("1"), request("2", grantee="bob"), ann()
-    book = ledger(one, other, login, ties=((one.name, "ann_u"),))
+    book = ledger(one, other, login, ties=((one.name, "ann_u"), (other.name, "bob_u")))
     assert assess(book, gone=["ann"]).expired == (one,)
 
 
