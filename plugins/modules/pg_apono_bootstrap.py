@@ -175,6 +175,13 @@ options:
     type: list
     elements: str
     default: []
+  access:
+    description:
+      - Also prepare the server for M(latchkey.postgres.pg_access_grant), with the roles C(latchkey_managed) and
+        C(latchkey_graveyard), the connector's right to end sessions, O(grantable_roles) and O(journal).
+      - Set it to V(false) where only another service gives people access. What is there already stays.
+    type: bool
+    default: true
   journal:
     description:
       - Make the table C(latchkey.journal) in the maintenance database (O(login_db)), to which the connector can add and

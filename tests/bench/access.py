@@ -16,7 +16,8 @@ from psycopg import sql
 from tests.bench.estates import BARE, Estate, bench_server
 from tests.bench.results import Row, Samples, Settings
 from tests.integration import access
-from tests.integration.product import CONNECTOR, SECRET, ask, bootstrapped, run_in
+from tests.integration.access import bootstrapped
+from tests.integration.product import CONNECTOR, SECRET, ask, run_in
 
 if TYPE_CHECKING:
     from tests.rig import ShapedServer

@@ -28,8 +28,8 @@ from tests.fault.ground import Ground
 from tests.fault.killer import Victim
 from tests.fault.operations import EXISTING, FRESH, OPERATIONS, OTHER, PASSWORD
 from tests.fault.trials import Result, Trials
-from tests.integration.access import DATABASE, connector_options
-from tests.integration.product import bootstrapped, run_in
+from tests.integration.access import DATABASE, bootstrapped, connector_options
+from tests.integration.product import run_in
 from tests.rig import RigError, shaped_server
 
 COUNT = 500

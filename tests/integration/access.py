@@ -15,6 +15,7 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._access import n
 from ansible_collections.latchkey.postgres.plugins.module_utils._access.run import GRANT
 from ansible_collections.latchkey.postgres.plugins.module_utils._access.sweep import SWEEP
 from ansible_collections.latchkey.postgres.plugins.module_utils._door import Context
+from tests.integration import product
 from tests.integration.product import CONNECTOR, SECRET, Row, ask, run_in
 
 if TYPE_CHECKING:
@@ -25,6 +26,16 @@ DATABASE = "appdb_open"
 # One schema whose owner the administrator made, so that it can be given whole everywhere.
 READ = ({"database": DATABASE, "permission": "READ_ONLY", "schemas": ["alpha_s"]},)
 PAST = "2020-01-01T00:00:00Z"
+
+
+def bootstrap(server: ShapedServer, **options: Any) -> dict[str, Any]:
+    """Run the bootstrap as its defaults have it: with what access needs."""
+    return product.bootstrap(server, **{"access": True, **options})
+
+
+def bootstrapped(server: ShapedServer, **options: Any) -> dict[str, Any]:
+    """Run it with the connector's password; it must work."""
+    return product.succeeded(bootstrap(server, **{"connector_password": SECRET, **options}))
 
 
 def connector_options(server: ShapedServer) -> dict[str, Any]:

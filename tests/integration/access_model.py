@@ -22,8 +22,9 @@ import psycopg
 
 from ansible_collections.latchkey.postgres.plugins.module_utils._access import names
 from tests.integration import access
+from tests.integration.access import bootstrapped
 from tests.integration.estates import ident, literal
-from tests.integration.product import CONNECTOR, Row, bootstrapped, run_in
+from tests.integration.product import CONNECTOR, Row, run_in
 
 if TYPE_CHECKING:
     from tests.rig import ShapedServer

@@ -11,17 +11,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.integration.product import (
-    CONNECTOR,
-    ask,
-    bootstrap,
-    bootstrapped,
-    catalog,
-    changes,
-    connector,
-    next_xid,
-    run_in,
-)
+from tests.integration.access import bootstrap, bootstrapped
+from tests.integration.product import CONNECTOR, ask, catalog, changes, connector, next_xid, run_in
 from tests.rig import ShapedServer
 
 Shaped = Callable[..., ShapedServer]

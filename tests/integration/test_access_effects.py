@@ -15,6 +15,7 @@ import pytest
 
 from ansible_collections.latchkey.postgres.plugins.module_utils._access import names
 from tests.integration.access import (
+    bootstrapped,
     expire,
     gets_in,
     grant,
@@ -24,17 +25,7 @@ from tests.integration.access import (
     roles_of_ours,
     sweep,
 )
-from tests.integration.product import (
-    CONNECTOR,
-    Log,
-    ask,
-    bootstrapped,
-    catalog,
-    changes,
-    next_xid,
-    run_in,
-    succeeded,
-)
+from tests.integration.product import CONNECTOR, Log, ask, catalog, changes, next_xid, run_in, succeeded
 
 if TYPE_CHECKING:
     import psycopg

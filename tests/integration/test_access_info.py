@@ -16,6 +16,7 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._access import n
 from ansible_collections.latchkey.postgres.plugins.module_utils._access.info import INFO
 from tests.integration.access import (
     DATABASE,
+    bootstrapped,
     connector_options,
     expire,
     gets_in,
@@ -26,7 +27,7 @@ from tests.integration.access import (
     sweep,
     through,
 )
-from tests.integration.product import Log, ask, bootstrapped, next_xid, run_in, succeeded
+from tests.integration.product import Log, ask, next_xid, run_in, succeeded
 from tests.rig import ShapedServer
 
 Shaped = Callable[..., ShapedServer]

@@ -37,6 +37,7 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.sessio
 from tests.integration.access import (
     DATABASE,
     READ,
+    bootstrapped,
     connector_options,
     expire,
     gets_in,
@@ -47,7 +48,7 @@ from tests.integration.access import (
     roles_of_ours,
     sweep,
 )
-from tests.integration.product import CONNECTOR, ask, bootstrapped, catalog, changes, next_xid, run_in, succeeded
+from tests.integration.product import CONNECTOR, ask, catalog, changes, next_xid, run_in, succeeded
 from tests.integration.test_faults_common import refused, unchanged
 from tests.rig import ShapedServer
 from tests.rig.faults import Proxy

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ansible_collections.latchkey.postgres.plugins.module_utils._access import names
-from tests.integration.access import DATABASE, gets_in, grant, person, refusal, revoke, sweep
-from tests.integration.product import ask, bootstrapped, catalog, changes, run_in, succeeded
+from tests.integration.access import DATABASE, bootstrapped, gets_in, grant, person, refusal, revoke, sweep
+from tests.integration.product import ask, catalog, changes, run_in, succeeded
 
 if TYPE_CHECKING:
     from tests.rig import Server, ShapedServer

@@ -18,8 +18,19 @@ import psycopg
 import pytest
 
 from ansible_collections.latchkey.postgres.plugins.module_utils._access import names
-from tests.integration.access import DATABASE, READ, expire, gets_in, grant, person, refusal, revoke, sweep
-from tests.integration.product import Row, ask, bootstrapped, succeeded
+from tests.integration.access import (
+    DATABASE,
+    READ,
+    bootstrapped,
+    expire,
+    gets_in,
+    grant,
+    person,
+    refusal,
+    revoke,
+    sweep,
+)
+from tests.integration.product import Row, ask, succeeded
 from tests.rig import Server, ShapedServer
 
 Shaped = Callable[..., ShapedServer]

@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 from ansible_collections.latchkey.postgres.plugins.module_utils._access import names
-from tests.integration.access import DATABASE, expire, gets_in, grant, person, refusal, sweep, through
+from tests.integration.access import DATABASE, bootstrapped, expire, gets_in, grant, person, refusal, sweep, through
 from tests.integration.access import GRANT as DOOR
-from tests.integration.product import CONNECTOR, SECRET, ask, bootstrapped, run_in, succeeded
+from tests.integration.product import CONNECTOR, SECRET, ask, run_in, succeeded
 from tests.rig import Server, ShapedServer
 
 Shaped = Callable[..., ShapedServer]

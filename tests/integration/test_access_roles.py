@@ -22,9 +22,9 @@ import yaml
 from ansible_collections.latchkey.postgres.plugins.module_utils._access import options as grant_options
 from ansible_collections.latchkey.postgres.plugins.module_utils._access import sweep as sweeping
 from tests.fakes import FakeAzure, FakeSecretsManager
-from tests.integration.access import DATABASE, expire, gets_in, grant, person, refusal
+from tests.integration.access import DATABASE, bootstrapped, expire, gets_in, grant, person, refusal
 from tests.integration.ansible_runs import ROOT, environment, play
-from tests.integration.product import CONNECTOR, SECRET, ask, bootstrapped, succeeded
+from tests.integration.product import CONNECTOR, SECRET, ask, succeeded
 from tests.rig import ShapedServer
 
 MAJORS = {"rds": 15, "azure": 17}

@@ -17,9 +17,9 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._access import n
 from ansible_collections.latchkey.postgres.plugins.module_utils._secrets import access
 from tests.fakes import FakeAzure, FakeSecretsManager
 from tests.integration import access as product
-from tests.integration.access import DATABASE, expire, gets_in, person, refusal
+from tests.integration.access import DATABASE, bootstrapped, expire, gets_in, person, refusal
 from tests.integration.connector_secrets import Aws, Azure, enter
-from tests.integration.product import CONNECTOR, Log, ask, bootstrapped, catalog, changes, succeeded
+from tests.integration.product import CONNECTOR, Log, ask, catalog, changes, succeeded
 from tests.integration.test_faults_common import refused, unchanged
 from tests.rig.faults import Proxy
 

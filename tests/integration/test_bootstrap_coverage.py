@@ -38,10 +38,10 @@ def results() -> dict[int, dict[str, Any]]:
 
 @pytest.fixture
 def ready(shaped_once: Once, results: dict[int, dict[str, Any]], major: int, shape: str, variant: str) -> Ready:
-    """A bootstrapped server without the journal, which is nobody's to cover, shared by the tests of this module."""
+    """A bootstrapped server, shared by the tests of this module."""
     server = shaped_once(major=major, shape=shape, variant=variant)
     if server.port not in results:
-        results[server.port] = bootstrapped(server, journal=False)
+        results[server.port] = bootstrapped(server)
     return server, results[server.port]
 
 

@@ -100,7 +100,7 @@ def test_only_the_databases_that_the_patterns_mean_are_touched(shaped: Shaped, m
     server = shaped(major=major, shape="rds")
     before = catalog(server)
     options = {"databases": ["app*", "[Aa]dmin??"], "exclude_databases": ["*_hard"], "platform_membership": False}
-    said = bootstrapped(server, **options, journal=False)
+    said = bootstrapped(server, **options)
     assert [entry["name"] for entry in said["databases"]] == ["admindb", "appdb_open"]
     assert held_places(server, before) == {"", "admindb", "appdb_open"}
     touched = {row[1] for _s, place, row in changes(before, catalog(server)) if not place and row[0] == "pg_database"}

@@ -23,17 +23,8 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._access import e
 from ansible_collections.latchkey.postgres.plugins.module_utils._errors import DatabaseRefused
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.lock import only_run
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.session import Login, Session, connect
-from tests.integration.product import (
-    CONNECTOR,
-    SECRET,
-    ask,
-    bootstrapped,
-    catalog,
-    changes,
-    connector,
-    next_xid,
-    run_in,
-)
+from tests.integration.access import bootstrapped
+from tests.integration.product import CONNECTOR, SECRET, ask, catalog, changes, connector, next_xid, run_in
 from tests.rig import ShapedServer
 
 Shaped = Callable[..., ShapedServer]

@@ -89,10 +89,9 @@ def for_all(
 
 
 def ask(server: ShapedServer, estate: Estate, **options: Any) -> dict[str, Any]:
-    """Run the product on the databases of an estate; the journal is in none of them."""
+    """Run the product on the databases of an estate."""
     return bootstrap(
         server,
-        journal=False,
         connector=estate.connector,
         databases=[glob.escape(database.name) for database in estate.databases],
         exclude_schemas=[glob.escape(schema) for schema in estate.excluded_schemas],

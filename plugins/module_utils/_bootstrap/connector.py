@@ -53,10 +53,11 @@ def ensure(session: Session, options: Options, graph: RoleGraph, *, check: bool)
     """Make the role what it should be; with ``check`` only say what would be done."""
     role = graph.roles.get(options.connector)
     _require_group(options, graph, where=session.where)
-    # Before 16 it is the member's attribute that makes a membership of use: that in pg_signal_backend, at the least.
+    # Before 16 it is the member's attribute that makes a membership of use.
+    uses = options.access or (options.platform_membership and graph.platform.admin_group is not None)
     if role is not None:
         require_admin(role, graph, where=session.where)
-    statements = _role_statements(session, options, role, inherit=not graph.has_options)
+    statements = _role_statements(session, options, role, inherit=uses and not graph.has_options)
     if not check:
         _execute(session, statements)
     report = ConnectorReport(name=options.connector, created=role is None, statements=statements)

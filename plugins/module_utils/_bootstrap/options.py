@@ -70,6 +70,7 @@ ARGUMENTS: c.Mapping[str, t.Any] = {
     "default_privileges": {"type": "bool", "default": True},
     "template1": {"type": "bool", "default": True},
     "grantable_roles": {"type": "list", "elements": "str", "default": []},
+    "access": {"type": "bool", "default": True},
     "journal": {"type": "bool", "default": True},
     "harden_public": {"type": "bool", "default": False},
     "fail_on_uncovered": {"type": "bool", "default": False},
@@ -118,6 +119,7 @@ class Options:
     default_privileges: bool = True
     template1: bool = True
     grantable_roles: tuple[str, ...] = ()
+    access: bool = True
     journal: bool = True
     harden_public: bool = False
     fail_on_uncovered: bool = False
@@ -145,6 +147,7 @@ def parse(params: Params, context: Context) -> Options:
         default_privileges=params["default_privileges"],
         template1=params["template1"],
         grantable_roles=tuple(params["grantable_roles"]),
+        access=params["access"],
         journal=params["journal"],
         harden_public=params["harden_public"],
         fail_on_uncovered=params["fail_on_uncovered"],
@@ -217,6 +220,8 @@ def _check_name(connector: str) -> None:
 def _check_rest(params: Params) -> None:
     if params["connections"] < 1:
         raise InvalidOption("connections: at least 1 is needed", next_step="Leave it out for 4")
+    if params["grantable_roles"] and not params["access"]:
+        raise InvalidOption("grantable_roles: they are for access, which is false", next_step="Correct one of them")
     if not params["databases"]:
         raise InvalidOption("databases: the list is empty", next_step="Leave it out for all databases")
     if params["grant_to"] != "platform_group":

@@ -138,9 +138,11 @@ def _ensure_access(
     session: Session, options: Options, graph: RoleGraph, connector: ConnectorReport, *, check: bool
 ) -> Access:
     """What handing out access needs beside privileges; with ``check`` only what would be done."""
+    heir = hardening.ensure_heir(session, graph, check=check) if options.harden_public else ()
+    if not options.access:
+        return Access(statements=heir)
     given = rights.ensure(session, options, rights.expected(graph, options, connector), check=check)
     journal = journals.ensure(session, options.connector, check=check) if options.journal else None
-    heir = hardening.ensure_heir(session, graph, check=check) if options.harden_public else ()
     written = journal.statements if journal else ()
     return Access(rights=given.rights, journal=journal, statements=(*given.statements, *written, *heir))
 
