@@ -28,7 +28,6 @@ JOB = "latchkey"
 SCHEDULE = "* * * * *"
 COMMAND = f"CALL {names.SCHEMA}.{NAME}()"
 MARK = '{{"v": 1, "kind": "{kind}", '
-ROUTINE = sql.name(names.SCHEMA, NAME)
 
 # What the job runs, as the connector. It is a procedure because the fence must be committed before a session is ended:
 # who reconnects in between would get in again. Three blocks, because COMMIT is not allowed in one that catches errors.
@@ -374,7 +373,7 @@ def remove(session: Session, *, check: bool) -> Enforcement:
         statements = (_unschedule(),)
     if state.routine is not None:
         _require_mine(session, state.routine)
-        drop = sql.statement("DROP ROUTINE {routine}()", routine=ROUTINE)
+        drop = sql.statement("DROP ROUTINE {routine}()", routine=_routine())
         statements = (*statements, Statement.plain(drop))
     if statements and not check:
         retrying(lambda: _execute(session, statements))
@@ -385,6 +384,10 @@ def remove(session: Session, *, check: bool) -> Enforcement:
         reason="; ".join(what for what, _command in missing) or None,
         statements=statements,
     )
+
+
+def _routine() -> Composable:
+    return sql.name(names.SCHEMA, NAME)
 
 
 def body() -> str:
@@ -507,16 +510,16 @@ def _plan(state: State) -> tuple[Statement, ...]:
     found: list[Composable] = []
     routine = state.routine
     if routine is not None and not routine.procedure:
-        found.append(sql.statement("DROP ROUTINE {routine}()", routine=ROUTINE))
+        found.append(sql.statement("DROP ROUTINE {routine}()", routine=_routine()))
         routine = None
     if routine is None or not routine.current:
         template = "CREATE OR REPLACE PROCEDURE {routine}() LANGUAGE plpgsql SECURITY INVOKER AS {body}"
-        found.append(sql.statement(template, routine=ROUTINE, body=sql.literal(body())))
+        found.append(sql.statement(template, routine=_routine(), body=sql.literal(body())))
     strangers = (None,) if routine is None else routine.strangers
     if strangers:
         roles = sql.joined(sql.keyword("PUBLIC") if role is None else sql.name(role) for role in strangers)
         template = "REVOKE ALL ON PROCEDURE {routine}() FROM {roles} CASCADE"
-        found.append(sql.statement(template, routine=ROUTINE, roles=roles))
+        found.append(sql.statement(template, routine=_routine(), roles=roles))
     statements = [Statement.plain(command) for command in found]
     if state.jobs != (True,):
         statements += [_unschedule()] if state.jobs else []
