@@ -438,7 +438,7 @@ def test_a_revoke_that_is_lost_at_any_moment_is_completed_by_the_next_run(one: S
 
 
 # ------------------------------------------------------------------ clocks
-class Shifted(type(dt.datetime)):  # type: ignore[misc]
+class Shifted(type):
     """What is a datetime is one of a clock that is wrong, too."""
 
     def __instancecheck__(cls, value: object) -> bool:
