@@ -252,8 +252,8 @@ class Canary(Grant):
         """Ask."""
         return self._order(
             "grant",
-            request_id="fault-grant",
-            grantee="fay@example.com",
+            request_id="fault-token",
+            grantee="tim@example.com",
             access=READ,
             duration="1h",
             auth="rds_iam",
@@ -261,7 +261,7 @@ class Canary(Grant):
 
     def wrong(self, said: Mapping[str, Any]) -> list[str]:  # noqa: ARG002
         """The person is one of those who log in by a token."""
-        login = names.login_role("fay@example.com")
+        login = names.login_role("tim@example.com")
         sight = self.ground.look()
         there = login in sight.roles and sight.roles[login].login and login in sight.members("rds_iam")
         return [] if there else [f"{login} can't log in by a token"]
