@@ -85,6 +85,8 @@ def read_graph(session: Session, *, server: Server, platform: Platform | None = 
         memberships=tuple(
             Membership(role=role, member=member, admin=admin, inherit=inherit, set=settable)
             for role, member, admin, inherit, settable in memberships
+            # A role that was made between the two queries: not of this picture.
+            if role in roles and member in roles
         ),
         open_engine=_has_parameter(session, found.engine_parameter),
         platform=found,

@@ -48,8 +48,8 @@ if not t.TYPE_CHECKING:
         BOTO3_TRACEBACK = traceback.format_exc()
 
 # Three attempts with the SDK's own back-off of at most 3 seconds, each at up to three addresses, as a VPC endpoint has:
-# a store that does not answer is given up within 15 seconds.
-PATIENCE = {"connect_timeout": 1.3, "read_timeout": 2.6, "retries": {"mode": "standard", "total_max_attempts": 3}}
+# a store that does not answer is given up within 15 seconds, also by a busy machine.
+PATIENCE = {"connect_timeout": 1.1, "read_timeout": 2.6, "retries": {"mode": "standard", "total_max_attempts": 3}}
 
 CHAIN = (
     "Give access_key and secret_key, or profile; else the SDK looks at its environment variables, the shared files,"
