@@ -116,7 +116,7 @@ UNFIT = {
     "rds_iam": "it is a role of the platform",
     "tokens": "it is a member of rds_iam, which is a role of the platform",
     "pg_execute_server_program": "it is a role of the platform",
-    "latchkey_p_x": "names that begin with latchkey_",
+    "latchkey_p_x": "it is this collection's own: names that begin with latchkey_",
     "rdsadmin": "it has SUPERUSER",
     CONNECTOR: "it is the connector itself",
 }
@@ -380,3 +380,14 @@ def test_extensions_and_what_no_route_leads_to_keep_their_public_rights(shaped: 
     assert ask(server, execute.format("theirs"), "appdb_open") == [(True,)]
     left = [entry for entry in said["uncovered"] if any("FROM PUBLIC" in one for one in entry["sql"])]
     assert (left == []) == (major < 16), left
+
+
+def test_an_heir_that_the_login_can_not_be_a_member_of_is_refused_before_any_change(shaped: Shaped) -> None:
+    server = shaped(major=17, shape="azure")
+    run_in(server, "postgres", "CREATE ROLE latchkey_public")
+    xid = next_xid(server)
+    said = bootstrap(server, harden_public=True)
+    assert 'GRANT "latchkey_public" TO "cloudadmin" WITH INHERIT TRUE, SET FALSE' in said["msg"]
+    assert next_xid(server) == xid
+    run_in(server, "postgres", "GRANT latchkey_public TO cloudadmin WITH INHERIT TRUE, SET FALSE")
+    assert bootstrapped(server, harden_public=True)["changed"]

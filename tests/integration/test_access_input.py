@@ -23,11 +23,10 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._access import (
     ledger,
     names,
     period,
+    plan,
     profiles,
     statements,
-)
-from ansible_collections.latchkey.postgres.plugins.module_utils._access import (
-    grant as granting,
+    sweep_options,
 )
 from ansible_collections.latchkey.postgres.plugins.module_utils._access import (
     sweep as sweeping,
@@ -158,13 +157,25 @@ BAD: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "empty schemas": (item(schemas=[]), ("access: item 1 has an empty schemas", "Leave it out")),
     "an empty table": (item(tables=[""]), ("access: item 1 has an empty tables",)),
     "no access": ({"access": []}, ("access: the list is empty", "Say what is asked for")),
-    "no role": (role("nope"), ("{where}: access: there is no role 'nope'",)),
-    "an administrator's role": (role("cloudadmin"), ("{where}: access: role cloudadmin", "Give a role that holds")),
-    "a chief's role": (role("leads_to_chief"), ("{where}: access: role leads_to_chief leads to chief, which",)),
-    "the platform's role": (role("rds_superuser"), ("{where}: access: role rds_superuser",)),
-    "the server's role": (role("pg_execute_server_program"), ("{where}: access: role pg_execute_server_program",)),
-    "the marker": (role("latchkey_managed"), ("{where}: access: role latchkey_managed",)),
-    "the connector's role": (role(CONNECTOR), ("{where}: access: role apono_connector",)),
+    "no role": (role("nope"), ("{where}: access: role 'nope' can't be used: the server has no such role", "Check")),
+    "an administrator's role": (
+        role("cloudadmin"),
+        ("{where}: access: role 'cloudadmin' can't be used: it", "Give a role that holds"),
+    ),
+    "a chief's role": (
+        role("leads_to_chief"),
+        ("{where}: access: role 'leads_to_chief'", "member of chief, which has"),
+    ),
+    "the platform's role": (role("rds_superuser"), ("{where}: access: role 'rds_superuser' can't be used: it is",)),
+    "the server's role": (
+        role("pg_execute_server_program"),
+        ("{where}: access: role 'pg_execute_server_program' can't be used: it is",),
+    ),
+    "the marker": (role("latchkey_managed"), ("{where}: access: role 'latchkey_managed' can't be used: it is",)),
+    "the connector's role": (
+        role(CONNECTOR),
+        ("{where}: access: role 'apono_connector' can't be used: it is the connector",),
+    ),
     "a platform role": (existing("rds_superuser"), ("{where}: grantee: 'rds_superuser' is a role of the platform",)),
     "the superuser": (existing("rdsadmin"), ("{where}: grantee: 'rdsadmin' is a role of the platform",)),
     "a role of PostgreSQL": (existing("pg_monitor"), ("{where}: grantee: 'pg_monitor' is a role of the platform",)),
@@ -471,7 +482,7 @@ def test_a_wrong_clock_of_the_controller_changes_nothing(
     true_time = time.time
     monkeypatch.setattr(time, "time", lambda: true_time() + days * A_DAY)
     monkeypatch.setattr(dt, "datetime", Wrong)
-    for module in (auth, drift, ending, granting, journal, ledger, period, profiles, statements, sweeping):
+    for module in (auth, drift, ending, journal, ledger, period, plan, profiles, statements, sweep_options, sweeping):
         assert getattr(module, "dt", dt) is dt
     said = succeeded(grant(one, who, who, duration="2h"))
     monkeypatch.undo()

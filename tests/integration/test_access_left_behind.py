@@ -180,8 +180,8 @@ def test_what_could_run_code_of_theirs_does_not_change_hands(ready: Shaped, who:
 def test_nobody_with_power_inherits(server: ShapedServer, heir: str) -> None:
     """Their objects may hold code, which would run with the rights of whoever uses them as an owner."""
     said = sweep(server, owned_objects="reassign_to", reassign_to=heir)
-    assert "reassign_to: role" in said["msg"]
-    assert "is an administrator's, the platform's or this collection's. Give a role" in said["msg"]
+    assert f"reassign_to: role '{heir}' can't be used: it " in said["msg"]
+    assert "give a role that holds privileges on data alone" in said["msg"]
 
 
 def test_everything_goes_to_the_heir(server: ShapedServer, who: str) -> None:

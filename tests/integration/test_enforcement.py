@@ -23,7 +23,7 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._access import e
 from ansible_collections.latchkey.postgres.plugins.module_utils._errors import DatabaseRefused
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.lock import only_run
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.session import Login, Session, connect
-from tests.integration.access import bootstrapped
+from tests.integration.access import bootstrap, bootstrapped
 from tests.integration.product import CONNECTOR, SECRET, ask, catalog, changes, connector, next_xid, run_in
 from tests.rig import ShapedServer
 
@@ -237,6 +237,23 @@ def test_another_grant_of_the_same_person_survives(estate: Estate) -> None:
     assert estate.enforce() == []
     assert not estate.may_enter(login)
     assert not alive(session)
+
+
+def test_a_friend_who_stepped_into_the_grant_through_the_login_is_thrown_out_once(estate: Estate) -> None:
+    """Before 15 everybody may make others members of the own login; before 16 these may become what it is in."""
+    login, friend = estate.login(), estate.login(marked=False)
+    grant, lasting = estate.grant(login), estate.grant(login, until=FUTURE)
+    if not estate.options:
+        estate.run(f'GRANT "{login}" TO "{friend}"')
+    session = estate.enter(friend)
+    if not estate.options:
+        session.execute(f'SET ROLE "{grant}"'.encode())
+    assert estate.enforce() == []
+    assert alive(session) == estate.options
+    with estate.enter(friend) as again:
+        assert estate.enforce() == []
+        assert alive(again)
+    assert estate.members(lasting) == {login}
 
 
 def test_a_login_that_is_not_ours_keeps_its_login(estate: Estate) -> None:
@@ -762,3 +779,13 @@ def test_pg_cron_itself_ends_access_every_minute(shaped: Shaped, major: int) -> 
         assert not estate.may_enter(login)
         assert enforcement.remove(session, check=False).changed
     assert ask(server, "SELECT FROM cron.job") == []
+
+
+def test_who_would_remove_the_connector_is_told_how_to_remove_the_routine(fresh: Estate) -> None:
+    with as_connector(fresh.server) as session:
+        enforcement.install(session, check=False)
+        said = bootstrap(fresh.server, state="absent")
+        assert said["failed"]
+        assert "Run pg_access_sweep with enforcement: none for latchkey.enforce(), take these away first" in said["msg"]
+        enforcement.remove(session, check=False)
+    assert "latchkey.enforce" not in bootstrap(fresh.server, state="absent").get("msg", "")

@@ -13,7 +13,12 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 UTILS = "ansible_collections.latchkey.postgres.plugins"
-PLUGINS = ["modules.pg_apono_bootstrap", "action.pg_apono_bootstrap", "lookup.aws_pg_secret", "lookup.azure_pg_token"]
+MODULES = ["pg_access_grant", "pg_access_info", "pg_access_sweep", "pg_apono_bootstrap"]
+PLUGINS = [
+    *(f"{kind}.{module}" for kind in ("modules", "action") for module in MODULES),
+    "lookup.aws_pg_secret",
+    "lookup.azure_pg_token",
+]
 
 
 @pytest.mark.parametrize("plugin", PLUGINS)

@@ -209,7 +209,7 @@ def test_only_a_lack_of_slots_is_worth_waiting_for(said: str, full: bool) -> Non
 def test_the_documented_defaults_are_the_real_ones() -> None:
     found = parse(checked(), Context())
     assert (found.connector, found.connections, found.databases) == ("apono_connector", 4, ("*",))
-    assert (found.platform_membership, found.default_privileges, found.template1) == (True, True, True)
+    assert (found.platform_membership, found.default_privileges, found.left_out) == (True, True, ())
     assert (found.grant_to_group, found.fail_on_uncovered, found.encrypt_password_here) == (False, False, True)
     assert found.platform is None
     assert parse(checked(platform="rds"), Context()).platform is platforms.RDS

@@ -12,16 +12,17 @@ import collections.abc as c
 import typing as t
 import urllib.parse
 
-from ansible_collections.latchkey.postgres.plugins.module_utils._access import grant as granting
 from ansible_collections.latchkey.postgres.plugins.module_utils._access import period
 from ansible_collections.latchkey.postgres.plugins.module_utils._access.options import LONGEST_DETAILS
 from ansible_collections.latchkey.postgres.plugins.module_utils._door import Result
 
 if t.TYPE_CHECKING:
     from ansible_collections.latchkey.postgres.plugins.module_utils._access.ending import Ended
-    from ansible_collections.latchkey.postgres.plugins.module_utils._access.grant import Granted, ItemReport
     from ansible_collections.latchkey.postgres.plugins.module_utils._access.options import Request
+    from ansible_collections.latchkey.postgres.plugins.module_utils._access.plan import Granted, ItemReport
+    from ansible_collections.latchkey.postgres.plugins.module_utils._access.profiles import ProfileReport
     from ansible_collections.latchkey.postgres.plugins.module_utils._access.site import Site
+    from ansible_collections.latchkey.postgres.plugins.module_utils._access.sweep import Swept
 
 DETAILS = "You have {access} until {expires_at}: {uri}{secret}"
 
@@ -36,7 +37,7 @@ def of_grant(site: Site, request: Request, granted: Granted) -> Result:
         "login": granted.person,
         "host": site.login.host,
         "port": site.login.port,
-        "database": granting.database_of(request),
+        "database": request.database,
         "expires_at": period.shown(granted.until),
         "items": [_item(item) for item in granted.items],
         "secret": granted.secret,
@@ -67,7 +68,7 @@ def _item(report: ItemReport) -> dict[str, t.Any]:
 
 def uri(site: Site, request: Request, granted: Granted) -> str:
     """Without a password."""
-    user, database = (urllib.parse.quote(part, safe="") for part in (granted.person, granting.database_of(request)))
+    user, database = (urllib.parse.quote(part, safe="") for part in (granted.person, request.database))
     return f"postgresql://{user}@{site.login.host}:{site.login.port}/{database}?sslmode={site.login.ssl_mode}"
 
 
@@ -79,7 +80,7 @@ def details(site: Site, request: Request, granted: Granted) -> str:
         "login": granted.person,
         "host": site.login.host,
         "port": str(site.login.port),
-        "database": granting.database_of(request),
+        "database": request.database,
         "expires_at": period.shown(granted.until),
         "uri": uri(site, request, granted),
         "secret": f" The password is in {granted.secret}" if granted.secret else "",
@@ -133,3 +134,46 @@ def of_ending(site: Site, ended: Ended, *, request: Request) -> Result:
         warnings=ended.unreached,
         failure=failure,
     )
+
+
+def of_sweep(site: Site, swept: Swept) -> Result:
+    ended = swept.ended
+    failure = None
+    if ended.overdue:
+        failure = f"{site.where}: access that should be gone is not proven gone: {'; '.join(ended.overdue)}"
+    blocked = {**ended.blocked, **swept.kept}
+    blocked = {role: why for role, why in blocked.items() if role not in swept.dropped}
+    enforced = swept.enforcement
+    return Result(
+        changed=swept.changed or bool(enforced and enforced.changed),
+        values={
+            "enforcement": None if enforced is None else {"installed": enforced.installed, "changed": enforced.changed},
+            "ended": list(ended.requests),
+            "fenced": list(ended.shut),
+            "overdue": list(ended.overdue),
+            "drift": [
+                {"kind": one.kind, "role": one.role, "what": one.what, "repaired": one.repaired} for one in swept.drift
+            ],
+            "dropped": list(swept.dropped),
+            "blocked": [{"role": role, "reason": why} for role, why in sorted(blocked.items())],
+            "profiles": [_profile(report) for report in swept.profiles if report.changed or report.missing],
+            "profiles_dropped": list(swept.profiles_dropped),
+            "secrets_withdrawn": list(ended.secrets),
+        },
+        diff={
+            "before": "".join(f"{name}\n" for name in (*ended.requests, *swept.dropped, *swept.profiles_dropped)),
+            "after": "",
+        },
+        warnings=tuple(f"{site.where}: {line}" for line in swept.unreached),
+        failure=failure,
+    )
+
+
+def _profile(report: ProfileReport) -> dict[str, t.Any]:
+    return {
+        "profile": str(report.profile),
+        "role": report.profile.role,
+        "changed": report.changed,
+        "missing": report.missing,
+        "later": list(report.lagging),
+    }

@@ -12,10 +12,10 @@ import contextlib
 import typing as t
 
 from ansible_collections.latchkey.postgres.plugins.module_utils._access import names, statements
-from ansible_collections.latchkey.postgres.plugins.module_utils._access.people import MAY_GIVE
 from ansible_collections.latchkey.postgres.plugins.module_utils._errors import DatabaseRefused, ServerUnreachable
+from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import catalog, sql
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import session as sessions
-from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import sql
+from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.platforms import RDS_IAM
 
 if t.TYPE_CHECKING:
     import collections.abc as c
@@ -25,7 +25,6 @@ if t.TYPE_CHECKING:
     from ansible_collections.latchkey.postgres.plugins.module_utils._access.ledger import Ledger
     from ansible_collections.latchkey.postgres.plugins.module_utils._access.site import Site
 
-RDS_IAM = "rds_iam"
 CANARY = f"{names.PREFIX}canary"
 MEMBER = "SELECT pg_has_role(oid, 'MEMBER') FROM pg_roles WHERE rolname = %(role)s"
 PRINCIPALS = "SELECT to_regproc('pg_catalog.pgaadauth_create_principal') IS NOT NULL"
@@ -66,12 +65,8 @@ def require_iam(site: Site) -> None:
         )
     if rows[0][0] or not site.has_options:
         return
-    if not (site.session.rows(MAY_GIVE, {"role": RDS_IAM})[0][0] or site.graph.open_engine):
-        remedy = sql.statement(
-            "GRANT {role} TO {me} WITH ADMIN TRUE, INHERIT FALSE, SET FALSE",
-            role=sql.name(RDS_IAM),
-            me=sql.name(site.server.user),
-        )
+    if not (catalog.read_administers(site.session, role=RDS_IAM) or site.graph.open_engine):
+        remedy = statements.administer(RDS_IAM, site.server.user)
         raise DatabaseRefused(
             f"login {site.server.user} has no ADMIN OPTION on {RDS_IAM}",
             where=site.where,

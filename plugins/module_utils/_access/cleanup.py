@@ -15,7 +15,7 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._access import n
 from ansible_collections.latchkey.postgres.plugins.module_utils._deps import psycopg
 from ansible_collections.latchkey.postgres.plugins.module_utils._errors import LatchkeyError
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import sql
-from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.retry import retrying
+from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.retry import execute_together
 from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.ties import read_tied_databases
 
 if t.TYPE_CHECKING:
@@ -92,7 +92,7 @@ def remove(site: Site, role: Marked, policy: Policy) -> str | None:
         for database in sorted(_databases(site, role, policy)):
             _clear(site, site.database(database), role, policy, database=database)
             site.close(database)
-        retrying(lambda: site.session.execute(statements.drop(role.name)))
+        execute_together(site.session, [statements.drop(role.name)])
     except LatchkeyError as error:
         return str(error)
     except psycopg.Error as error:
@@ -139,12 +139,7 @@ def _clear(site: Site, session: Session, role: Marked, policy: Policy, *, databa
         commands += _taken_back(site, role.name, giver)
     commands.append(sql.statement("DROP OWNED BY {role}", role=sql.name(role.name)))
     commands += [statements.revoke(one, site.server.user) for one in reversed(borrowed) if one != site.server.user]
-
-    def together() -> None:
-        with session.writing():
-            session.execute(sql.script(commands))
-
-    retrying(together)
+    execute_together(session, commands)
 
 
 def _heir(session: Session, role: Marked, policy: Policy, *, what: str, count: int) -> str | None:

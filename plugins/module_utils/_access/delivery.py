@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import typing as t
-from dataclasses import dataclass
 
 from ansible_collections.latchkey.postgres.plugins.module_utils._errors import (
     SecretDeleted,
@@ -25,14 +24,8 @@ if t.TYPE_CHECKING:
     from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values import Reference
 
 
-@dataclass(frozen=True, kw_only=True)
-class Delivered:
-    name: str
-    version: str
-
-
-def deliver(delivery: Delivery, credentials: Credentials) -> Delivered:
-    """Never over what belongs to somebody else."""
+def deliver(delivery: Delivery, credentials: Credentials) -> str:
+    """The secret as its service names it. Never over what belongs to somebody else."""
     reference, text = delivery.reference, document.compose(credentials)
     store = access.open_store(reference.cloud)
     try:
@@ -40,8 +33,8 @@ def deliver(delivery: Delivery, credentials: Credentials) -> Delivered:
     except SecretMissing as error:
         if isinstance(error, SecretDeleted):
             raise
-        made = store.create(reference.name, text, tags=delivery.tags, kms_key_id=delivery.kms_key_id)
-        return Delivered(name=store.describe(reference.name).reference, version=made.id)
+        store.create(reference.name, text, tags=delivery.tags, kms_key_id=delivery.kms_key_id)
+        return store.describe(reference.name).reference
     owner = _username(found.text)
     if owner != credentials.username:
         raise SecretUnreadable(
@@ -49,8 +42,8 @@ def deliver(delivery: Delivery, credentials: Credentials) -> Delivered:
             where=f"secret: {reference.where}",
             next_step="Name a secret of the person's own",
         )
-    made = store.replace(reference.name, text)
-    return Delivered(name=store.describe(reference.name).reference, version=made.id)
+    store.replace(reference.name, text)
+    return store.describe(reference.name).reference
 
 
 def withdraw(reference: Reference, username: str, *, when: str) -> bool:

@@ -13,8 +13,8 @@ import datetime as dt
 import typing as t
 from dataclasses import dataclass, replace
 
-from ansible_collections.latchkey.postgres.plugins.module_utils._access.auth import RDS_IAM
 from ansible_collections.latchkey.postgres.plugins.module_utils._access.values import RoleKind
+from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.platforms import RDS_IAM
 
 if t.TYPE_CHECKING:
     from ansible_collections.latchkey.postgres.plugins.module_utils._access.ledger import Ledger, Marked, Tie

@@ -25,8 +25,7 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._access.ledger i
 from ansible_collections.latchkey.postgres.plugins.module_utils._access.values import RoleKind
 from ansible_collections.latchkey.postgres.plugins.module_utils._deps import psycopg
 from ansible_collections.latchkey.postgres.plugins.module_utils._errors import LatchkeyError
-from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import sql
-from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.retry import retrying
+from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.retry import execute_together
 from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values import locate
 
 if t.TYPE_CHECKING:
@@ -94,7 +93,7 @@ def end(
     withdrawn = Ended()
     blocked: dict[str, str] = {}
     if not site.check:
-        _together(site, commands)
+        execute_together(site.session, commands)
         failures = fence.end_sessions(site, todo, manner.readers)
         withdrawn = Ended() if failures else _withdraw_secrets(site, manner.cloud, todo)
     stays = bool(failures or withdrawn.unreached)
@@ -131,21 +130,12 @@ def _entry(action: str, ledger: Ledger, grant: Marked, facts: c.Mapping[str, str
     )
 
 
-def _together(site: Site, commands: c.Sequence[Composable]) -> None:
-    def once() -> None:
-        with site.session.writing():
-            site.session.execute(sql.script(commands))
-
-    if commands:
-        retrying(once)
-
-
 def drop_all(site: Site, roles: c.Sequence[str]) -> dict[str, str]:
     """Drop them together or, if that fails, those that can be; why the others can't. One that owns things stays."""
     if not roles:
         return {}
     try:
-        _together(site, [statements.drop(role) for role in roles])
+        execute_together(site.session, map(statements.drop, roles))
     except psycopg.Error as error:
         if site.session.lost:
             raise
@@ -168,7 +158,8 @@ def _left_empty(site: Site, role: str, error: psycopg.Error) -> dict[str, str]:
         {"role": role, "marker": names.MARKER},
     )
     try:
-        _together(site, [*(statements.revoke(row[0], role) for row in rows), statements.limit(role, SESSIONS_ENDED)])
+        rest = [*(statements.revoke(row[0], role) for row in rows), statements.limit(role, SESSIONS_ENDED)]
+        execute_together(site.session, rest)
     except psycopg.Error as second:
         if site.session.lost:
             raise

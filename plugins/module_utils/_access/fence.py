@@ -20,6 +20,8 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._deps import psy
 from ansible_collections.latchkey.postgres.plugins.module_utils._errors import ServerUnreachable
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import session as sessions
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import sql
+from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.platforms import RDS_IAM
+from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.apply import borrow
 
 if t.TYPE_CHECKING:
     from psycopg.sql import Composable
@@ -28,11 +30,9 @@ if t.TYPE_CHECKING:
     from ansible_collections.latchkey.postgres.plugins.module_utils._access.site import Site
     from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.session import Session
 
-RDS_IAM = "rds_iam"
 # On a role without LOGIN it means nothing to the server: the note that the sessions of a grant whose role can't be
 # dropped are ended. Without it, who has other access would be thrown out again by every sweep.
 SESSIONS_ENDED = 0
-INSUFFICIENT_PRIVILEGE = "42501"
 PATIENCE = 10.0  # seconds for a session to end, and for a reader to hear of the fence
 # A login that has been let in shows in pg_stat_activity only some milliseconds later. Until then only its lock is seen.
 ARRIVING = 2.0
@@ -80,7 +80,7 @@ def plan_fence(
     """``logins``: to be shut though none of the grants is theirs; ``always``: end sessions even where it is not needed.
 
     Before 16 a session may have stepped into a profile by SET ROLE and would keep it, also that of somebody whom the
-    person has made a member of the own login, as it was allowed to everybody then. ``oids``: of the logins that the
+    person has made a member of the own login, as everybody may before 15. ``oids``: of the logins that the
     grants were made for; one that is no member any more may have sessions that an earlier run had no time to end.
     """
     ending = {grant.name: grant for grant in grants}
@@ -194,20 +194,14 @@ def _terminate(session: Session, pid: int) -> bool:
 
 def _terminate_as_member(site: Site, fence: Fence, known: c.Mapping[str, t.Any]) -> bool:
     """Without pg_signal_backend: as a member of the logins, in a transaction that nobody sees the memberships of."""
-    options = " WITH INHERIT TRUE, SET FALSE" if site.has_options else ""
-    me = sql.name(site.server.user)
-    shut = [login.name for login in fence.shut]
     if not {login.oid for login in fence.shut} >= fence.sessions:
         return False
+    take, give_back = borrow(tuple(login.name for login in fence.shut), graph=site.graph, inherit=True)
     try:
         with site.session.writing():
-            for name in shut:
-                site.session.execute(
-                    sql.statement("GRANT {u} TO {me}{o}", u=sql.name(name), me=me, o=sql.keyword(options))
-                )
+            site.session.execute(sql.script(take))
             site.session.rows(TERMINATE, known)
-            for name in shut:
-                site.session.execute(sql.statement("REVOKE {u} FROM {me}", u=sql.name(name), me=me))
+            site.session.execute(sql.script(give_back))
     except psycopg.Error:
         return False
     return True

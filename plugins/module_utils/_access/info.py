@@ -34,11 +34,11 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._errors import (
 from ansible_collections.latchkey.postgres.plugins.module_utils._login import LOGIN_ARGUMENTS, LOGIN_RULES, login_of
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import catalog, diagnosis, platforms
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import session as sessions
+from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.databases import TEMPLATE1, choose, obstacle
 from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.public import (
     read_public_databases,
     read_public_objects,
 )
-from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.values import matches
 
 if t.TYPE_CHECKING:
     from ansible_collections.latchkey.postgres.plugins.module_utils._access.site import Site
@@ -50,7 +50,6 @@ if t.TYPE_CHECKING:
 
 LONGEST_DAYS = 36500
 AT_ONCE = 4  # databases that are visited at the same time
-TEMPLATE1 = "template1"
 
 ARGUMENTS: c.Mapping[str, t.Any] = {
     **LOGIN_ARGUMENTS,
@@ -214,14 +213,7 @@ def _inside(site: Site, order: Order, platform: Platform) -> dict[str, t.Any]:
 def _chosen(site: Site, order: Order, platform: Platform) -> tuple[Database, ...]:
     """The databases that are meant. The platform's own never are."""
     known = [d for d in catalog.read_databases(site.session) if d.name not in platform.databases]
-    for pattern in order.databases:
-        if not any(matches(database.name, [pattern]) for database in known):
-            raise InvalidOption(
-                f"databases: {pattern!r} matches no database",
-                where=site.where,
-                next_step="The server has: " + ", ".join(database.name for database in known),
-            )
-    return tuple(database for database in known if matches(database.name, order.databases))
+    return choose(known, order.databases, where=site.where)
 
 
 def _visit_all(site: Site, order: Order, databases: c.Sequence[Database]) -> tuple[Visit, ...]:
@@ -243,7 +235,7 @@ def _visit_all(site: Site, order: Order, databases: c.Sequence[Database]) -> tup
 
 
 def _visit(login: Login, graph: RoleGraph, order: Order, database: Database) -> Visit:
-    reason = _obstacle(database)
+    reason = obstacle(database, graph.platform) or (None if database.may_connect else "the login has no CONNECT on it")
     if reason is not None:
         return Visit(database=database.name, reason=reason)
     try:
@@ -257,14 +249,6 @@ def _visit(login: Login, graph: RoleGraph, order: Order, database: Database) -> 
         return Visit(database=database.name, reason=error.what)
     except psycopg.Error as error:
         return Visit(database=database.name, reason=error.diag.message_primary or "the connection was lost")
-
-
-def _obstacle(database: Database) -> str | None:
-    if not database.valid:
-        return "it is invalid: a DROP DATABASE was interrupted"
-    if not database.allows_connections:
-        return "it takes no connections"
-    return None if database.may_connect else "the login has no CONNECT on it"
 
 
 def _public(site: Site, platform: Platform, visits: c.Sequence[Visit]) -> list[dict[str, t.Any]]:
@@ -298,7 +282,7 @@ def _inventory(site: Site, order: Order, visits: c.Sequence[Visit]) -> tuple[lis
             continue
         powers = inventory.powers_in(gate, site.graph, site.known)
         edges += inventory.edges_of(gate, visit.parts, powers, objects=order.objects)
-    return edges + inventory.read_roles(site), None
+    return edges + inventory.edges_of_roles(site.graph), None
 
 
 INFO = Door(arguments=ARGUMENTS, run=info, rules=LOGIN_RULES)

@@ -17,10 +17,13 @@ import collections.abc as c
 import typing as t
 from dataclasses import dataclass
 
-from ansible_collections.latchkey.postgres.plugins.module_utils._access import names
+from ansible_collections.latchkey.postgres.plugins.module_utils._access import plain
 from ansible_collections.latchkey.postgres.plugins.module_utils._access.values import Permission, Profile
-from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import platforms
-from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.inspect import EVERY_DATABASE, OBJECTS
+from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.inspect import (
+    BELONGS,
+    EVERY_DATABASE,
+    OBJECTS,
+)
 from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.plan import way
 from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.values import Kind, Known
 
@@ -41,20 +44,13 @@ WITH scope AS (
    WHERE n.nspname !~ '^pg_' AND n.nspname <> ALL ('{{information_schema,latchkey}}')
 ),
 object AS ({objects}),
-belongs AS (
-  SELECT n.nspname::text AS schema, s.relname::text AS name, t.relname::text AS to_table
-    FROM pg_depend d
-    JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S' JOIN pg_namespace n ON n.oid = s.relnamespace
-    JOIN pg_class t ON t.oid = d.refobjid
-   WHERE %(named)s AND d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
-     AND d.deptype IN ('a', 'i')
-),
+belongs AS ({belongs}),
 alike AS (
   SELECT o.kind, o.schema, o.owner, o.acl,
          o.reserved OR o.owner IN (SELECT oid FROM pg_roles WHERE rolname = ANY (%(superusers)s)) AS reserved,
          CASE WHEN %(named)s THEN array_agg(coalesce(b.to_table, o.name))
                                     FILTER (WHERE o.kind IN ('TABLE', 'ROUTINE') OR b.to_table IS NOT NULL) END AS names
-    FROM object o LEFT JOIN belongs b ON o.kind = 'SEQUENCE' AND b.schema = o.schema AND b.name = o.name
+    FROM object o LEFT JOIN belongs b ON %(named)s AND o.kind = 'SEQUENCE' AND b.schema = o.schema AND b.name = o.name
    GROUP BY 1, 2, 3, 4, 5
 )
 SELECT kind, schema, pg_get_userbyid(owner)::text, reserved,
@@ -74,17 +70,6 @@ SELECT kind, name, pg_get_userbyid(owner)::text,
               WHERE x.grantee = 0),
        '{{}}'::text[]
   FROM object
-"""
-# What a member of each role could become, whatever the options of the memberships are.
-REACH = """
-WITH RECURSIVE reach AS (
-  SELECT oid AS start, oid FROM pg_roles
-   UNION SELECT reach.start, m.roleid FROM pg_auth_members m JOIN reach ON m.member = reach.oid
-)
-SELECT s.rolname::text, array_agg(r.rolname::text),
-       bool_or(r.rolsuper OR r.rolcreaterole OR r.rolreplication OR r.rolbypassrls)
-  FROM reach JOIN pg_roles s ON s.oid = reach.start JOIN pg_roles r ON r.oid = reach.oid
- GROUP BY 1 ORDER BY 1
 """
 
 
@@ -230,7 +215,7 @@ def read_parts(session: Session, graph: RoleGraph, *, objects: bool) -> tuple[Pa
         "superusers": list(graph.platform.superusers),
         "named": objects,
     }
-    return tuple(map(_part, session.rows(PARTS.format(objects=OBJECTS), parameters)))
+    return tuple(map(_part, session.rows(PARTS.format(objects=OBJECTS, belongs=BELONGS), parameters)))
 
 
 def _part(row: tuple[t.Any, ...]) -> Part:
@@ -259,17 +244,11 @@ def powers_in(database: Part, graph: RoleGraph, known: Known) -> Powers:
     return Powers(known=known, acts_as=acts_as)
 
 
-def read_roles(site: Site) -> list[Edge]:
+def edges_of_roles(graph: RoleGraph) -> list[Edge]:
     """The roles that the login may make people members of, by the rules of `people.require_role`."""
-    edges = []
-    for role, reached, powerful in site.session.rows(REACH):
-        mine = site.graph.may_grant_membership(role)
-        if mine and not powerful and not any(_is_closed(name, me=site.server.user) for name in reached):
-            edge = {"type": "role", "database": None, "schema": None, "name": role}
-            edges.append({**edge, "permissions": [MEMBER], "partial": []})
-    return edges
-
-
-def _is_closed(role: str, *, me: str) -> bool:
-    platform = any(p.owns_role(role) for p in platforms.BY_NAME.values()) and role not in platforms.HARMLESS
-    return platform or role.startswith(names.PREFIX) or role == me
+    edge = {"type": "role", "database": None, "schema": None, "permissions": [MEMBER], "partial": []}
+    return [
+        {**edge, "name": role}
+        for role in sorted(graph.roles)
+        if graph.may_grant_membership(role) and plain.objection(role, graph, connector=graph.me) is None
+    ]

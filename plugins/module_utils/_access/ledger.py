@@ -16,7 +16,7 @@ import typing as t
 from dataclasses import dataclass
 
 from ansible_collections.latchkey.postgres.plugins.module_utils._access import names
-from ansible_collections.latchkey.postgres.plugins.module_utils._access.values import Mark, RoleKind, read_mark
+from ansible_collections.latchkey.postgres.plugins.module_utils._access.values import Mark, Profile, RoleKind, read_mark
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.routes import MEMBERSHIP_OPTIONS
 
 if t.TYPE_CHECKING:
@@ -84,6 +84,16 @@ class Marked:
             return self.mark.kind
         prefixes = {names.GRANT: RoleKind.GRANT, names.PROFILE: RoleKind.PROFILE}
         return next((kind for prefix, kind in prefixes.items() if self.name.startswith(prefix)), None)
+
+    @property
+    def profile(self) -> Profile | None:
+        """What it gives, unless somebody has changed what its comment says."""
+        if self.kind is not RoleKind.PROFILE or self.mark is None:
+            return None
+        try:
+            return Profile.of(self.mark.facts)
+        except (KeyError, ValueError, TypeError):
+            return None
 
     def fact(self, key: str) -> str | None:
         return None if self.mark is None else self.mark.get(key)

@@ -154,6 +154,11 @@ class Request:
         return self.grantee if not self.managed or self.auth == "entra" else names.login_role(self.grantee)
 
     @property
+    def database(self) -> str:
+        """Where the person begins: the first database that is asked for."""
+        return next((item.profile.database for item in self.items if item.profile), self.login.database)
+
+    @property
     def scope(self) -> str:
         """What is asked for, in short: another scope is another request."""
         return names.digest("\n".join(sorted(item.name for item in self.items)), 16)

@@ -18,7 +18,7 @@ import typing as t
 from dataclasses import dataclass, field
 
 from ansible_collections.latchkey.postgres.plugins.module_utils._access import drift, names, period, profiles
-from ansible_collections.latchkey.postgres.plugins.module_utils._access.values import Profile, RoleKind
+from ansible_collections.latchkey.postgres.plugins.module_utils._access.values import RoleKind
 
 if t.TYPE_CHECKING:
     from ansible_collections.latchkey.postgres.plugins.module_utils._access.ledger import Ledger, Marked
@@ -144,7 +144,7 @@ def _given(ledger: Ledger, grant: Marked) -> tuple[str, ...]:
 def _item(ledger: Ledger, role: str) -> Entry:
     """What one role gives: the scope of a profile, or itself."""
     found = ledger.roles.get(role)
-    profile = None if found is None else profile_of(found)
+    profile = None if found is None else found.profile
     if found is None or profile is None:
         nothing = dict.fromkeys(("database", "permission", "schemas", "objects"))
         return {**nothing, "role": role, "complete": found is None}
@@ -165,7 +165,7 @@ def _extent(ledger: Ledger, grant: Marked) -> str:
 
 def _asked_as(role: str, found: Marked | None) -> str:
     """The name that a role had when it was asked for."""
-    profile = None if found is None else profile_of(found)
+    profile = None if found is None else found.profile
     return role if profile is None else profile.role
 
 
@@ -192,23 +192,13 @@ def _login(ledger: Ledger, login: Marked, *, sessions: int) -> Entry:
 
 
 # --------------------------------------------------------------------------------------------- profiles
-def profile_of(role: Marked) -> Profile | None:
-    """What its comment says, unless somebody has changed that."""
-    if role.kind is not RoleKind.PROFILE or role.mark is None:
-        return None
-    try:
-        return Profile.of(role.mark.facts)
-    except (KeyError, ValueError, TypeError):
-        return None
-
-
 def _is_complete(profile: Marked) -> bool:
     """Whether it held all that there was when it was last looked at."""
     return profile.fact("seen") is not None
 
 
 def _profile(ledger: Ledger, role: Marked) -> Entry:
-    profile, later = profile_of(role), role.mark.facts.get("lagging") if role.mark else None
+    profile, later = role.profile, role.mark.facts.get("lagging") if role.mark else None
     return {
         "role": role.name,
         "scope": None if profile is None else profile.as_dict(),

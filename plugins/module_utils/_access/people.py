@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.latchkey.postgres.plugins.module_utils._access import names
+from ansible_collections.latchkey.postgres.plugins.module_utils._access import names, plain
+from ansible_collections.latchkey.postgres.plugins.module_utils._access.statements import administer
 from ansible_collections.latchkey.postgres.plugins.module_utils._access.values import RoleKind
 from ansible_collections.latchkey.postgres.plugins.module_utils._errors import DatabaseRefused, InvalidOption
-from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import platforms, sql
+from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import platforms
 
 if t.TYPE_CHECKING:
     from ansible_collections.latchkey.postgres.plugins.module_utils._access.ledger import Ledger
@@ -21,26 +22,12 @@ if t.TYPE_CHECKING:
     from ansible_collections.latchkey.postgres.plugins.module_utils._access.site import Site
 
 PERSON = "SELECT rolsuper, rolcreaterole, rolcanlogin FROM pg_roles WHERE rolname = %(role)s"
-# What a member of the role could become, whatever the options of the memberships are.
-REACH = """
-WITH RECURSIVE reach AS (
-  SELECT oid FROM pg_roles WHERE rolname = %(role)s
-   UNION SELECT m.roleid FROM pg_auth_members m JOIN reach ON m.member = reach.oid
-)
-SELECT r.rolname::text, r.rolsuper OR r.rolcreaterole OR r.rolreplication OR r.rolbypassrls
-  FROM reach JOIN pg_roles r USING (oid)
-"""
-MAY_GIVE = """
-SELECT EXISTS (SELECT FROM pg_auth_members m
-                WHERE m.roleid = (SELECT oid FROM pg_roles WHERE rolname = %(role)s)
-                  AND m.admin_option AND pg_has_role(m.member, 'USAGE'))
-"""
 
 
 def require_person(site: Site, request: Request, ledger: Ledger) -> None:
     """A login that we did not make is never taken over."""
     role, where = request.person, site.where
-    if any(p.owns_role(role) for p in platforms.BY_NAME.values()) or role.startswith(names.PREFIX):
+    if platforms.owns_role(role) or role.startswith(names.PREFIX):
         raise InvalidOption(
             f"grantee: {role!r} is a role of the platform or of this collection",
             where=where,
@@ -90,32 +77,21 @@ def _require_ours(request: Request, ledger: Ledger, *, where: str, there: bool) 
 
 def require_plain(site: Site, role: str, *, option: str) -> None:
     """A role that leads to no power over the server, for people to be put into or to leave their objects to."""
-    reach = site.session.rows(REACH, {"role": role})
-    if not reach:
+    why = plain.objection(role, site.graph, connector=site.server.user)
+    if why is not None:
         raise InvalidOption(
-            f"{option}: there is no role {role!r}", where=site.where, next_step="Check the name: case counts"
+            f"{option}: role {role!r} can't be used: {why}",
+            where=site.where,
+            next_step="Check the name, whose case counts; give a role that holds privileges on data alone",
         )
-    for name, powerful in reach:
-        platform = any(p.owns_role(name) for p in platforms.BY_NAME.values()) and name not in platforms.HARMLESS
-        if powerful or platform or name.startswith(names.PREFIX) or name == site.server.user:
-            through = "" if name == role else f" leads to {name}, which"
-            raise InvalidOption(
-                f"{option}: role {role}{through} is an administrator's, the platform's or this collection's",
-                where=site.where,
-                next_step="Give a role that holds privileges on data alone",
-            )
 
 
 def require_role(site: Site, role: str) -> None:
     """A role that people may be put into, and that the login may give."""
     require_plain(site, role, option="access")
-    if site.server.superuser or not site.has_options or site.session.rows(MAY_GIVE, {"role": role})[0][0]:
+    if site.graph.may_grant_membership(role):
         return
-    remedy = sql.statement(
-        "GRANT {role} TO {me} WITH ADMIN TRUE, INHERIT FALSE, SET FALSE",
-        role=sql.name(role),
-        me=sql.name(site.server.user),
-    )
+    remedy = administer(role, site.server.user)
     raise DatabaseRefused(
         f"login {site.server.user} has no ADMIN OPTION on role {role} and can't give it",
         where=site.where,

@@ -14,7 +14,11 @@ import typing as t
 from dataclasses import dataclass, replace
 
 from ansible_collections.latchkey.postgres.plugins.module_utils._access import names
-from ansible_collections.latchkey.postgres.plugins.module_utils._access.statements import comment_on, create_marked
+from ansible_collections.latchkey.postgres.plugins.module_utils._access.statements import (
+    comment_on,
+    create_marked,
+    drop,
+)
 from ansible_collections.latchkey.postgres.plugins.module_utils._access.values import (
     Mark,
     Permission,
@@ -25,19 +29,18 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._access.values i
 from ansible_collections.latchkey.postgres.plugins.module_utils._deps import psycopg
 from ansible_collections.latchkey.postgres.plugins.module_utils._errors import InvalidOption
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import sql
-from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.retry import retrying
+from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.retry import execute_together
 from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.apply import apply, transaction
 from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.holdings import (
     make_revoke_plan,
     read_holdings,
 )
 from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.inspect import (
-    NAMES,
-    OBJECTS,
     SCHEMAS,
     Question,
     read_database_gaps,
     read_defaults,
+    read_names,
     read_snapshot,
 )
 from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.plan import (
@@ -135,9 +138,7 @@ def require_matches(site: Site, profile: Profile) -> None:
         "reserved": [False for _row in meant],
     }
     kind = Kind.ROUTINE if profile.permission is Permission.EXECUTE else Kind.TABLE
-    found = [
-        name for _schema, name, _to in session.rows(NAMES.format(objects=OBJECTS), {**places, "kinds": [kind.value]})
-    ]
+    found = [name for _schema, name, _meant in read_names(session, places, [kind])]
     for pattern in profile.objects:
         if not any(matches(name, [pattern]) for name in found):
             raise InvalidOption(
@@ -164,12 +165,14 @@ def ensure(site: Site, profile: Profile, role: Marked | None, *, thorough: bool 
         made = (_in_use(name),)
     if seen and not (made or thorough or _has_appeared(session, name, seen)):
         return ProfileReport(profile=profile, lagging=lagging)
-    _in_maintenance(site, made)
+    if not site.check:
+        execute_together(site.session, made)
     newest = session.rows(PLACE + NEWEST, {"role": name})[0][0]
     report = _complete(site, session, profile, role)
     remembered = _mark(profile, seen=None if report.missing else newest, lagging=report.lagging)
     noted = (comment_on(name, remembered),) if role is None or role.mark != remembered else ()
-    _in_maintenance(site, noted)
+    if not site.check:
+        execute_together(site.session, noted)
     sent = (*made, *report.statements)
     return replace(report, created=role is None, statements=(*sent, *noted) if sent else ())
 
@@ -191,16 +194,6 @@ def _in_use(role: str) -> Composable:
 
 def _mark(profile: Profile, *, seen: str | None, lagging: tuple[str, ...]) -> Mark:
     return Mark(kind=RoleKind.PROFILE, facts={**profile.as_dict(), "seen": seen, "lagging": list(lagging)})
-
-
-def _in_maintenance(site: Site, commands: c.Sequence[Composable]) -> None:
-    def together() -> None:
-        with site.session.writing():
-            for command in commands:
-                site.session.execute(command)
-
-    if commands and not site.check:
-        retrying(together)
 
 
 def _complete(site: Site, session: Session, profile: Profile, role: Marked | None) -> ProfileReport:
@@ -302,12 +295,12 @@ def remove(site: Site, name: str) -> str | None:
     oid, mark = rows[0][0], read_mark(rows[0][1])
     if mark is not None:
         # If this run is cut off, the next grant must not take what is left of it for the whole.
-        _in_maintenance(site, (comment_on(name, replace(mark, facts={**mark.facts, "seen": None})),))
+        execute_together(site.session, [comment_on(name, replace(mark, facts={**mark.facts, "seen": None}))])
     for database in read_tied_databases(site.session, role=oid, anything=True):
         _empty(site, site.database(database), name, oid)
     _empty_databases(site, name, oid)
     try:
-        retrying(lambda: site.session.execute(sql.statement("DROP ROLE {role}", role=sql.name(name))))
+        execute_together(site.session, [drop(name)])
     except psycopg.Error as error:
         if site.session.lost:
             raise

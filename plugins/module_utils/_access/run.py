@@ -22,10 +22,10 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._access import (
     names,
     options,
     people,
+    plan,
     profiles,
 )
-from ansible_collections.latchkey.postgres.plugins.module_utils._access.grant import Credential, Granted
-from ansible_collections.latchkey.postgres.plugins.module_utils._access.ledger import read_ledger
+from ansible_collections.latchkey.postgres.plugins.module_utils._access.plan import Credential, Granted
 from ansible_collections.latchkey.postgres.plugins.module_utils._access.site import open_site, require_rights
 from ansible_collections.latchkey.postgres.plugins.module_utils._door import Context, Door, Params, Result
 from ansible_collections.latchkey.postgres.plugins.module_utils._errors import (
@@ -35,6 +35,7 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._errors import (
 )
 from ansible_collections.latchkey.postgres.plugins.module_utils._login import store_of
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.lock import only_run
+from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.retry import execute_together
 
 if t.TYPE_CHECKING:
     from ansible_collections.latchkey.postgres.plugins.module_utils._access.ledger import Ledger, Marked
@@ -68,13 +69,13 @@ def _grant(site: Site, request: Request, context: Context) -> Result:
             )
         ledger, found = grant.reread(site, request), None
     _require(site, request, ledger, found)
-    begin, end = grant.expiry(request, ledger, found, where=site.where)
+    begin, end = plan.expiry(request, ledger, found, where=site.where)
     items, done = grant.provide_items(site, request, ledger)
     short = [item for item in items if item.status != "granted"]
     if short and (not request.allow_partial or all(item.status == "failed" for item in items)):
         _drop_new(site, request, ledger)
         what = "; ".join(f"{item.item}: {item.reason}" for item in short)
-        granted = Granted(person=request.person, until=end, items=grant.undone(items), failure=f"not given: {what}")
+        granted = Granted(person=request.person, until=end, items=plan.undone(items), failure=f"not given: {what}")
         return answer.of_grant(site, request, granted)
     roles = [item.item.name for item in items if item.status != "failed"]
     try:
@@ -93,19 +94,19 @@ def _grant(site: Site, request: Request, context: Context) -> Result:
 
 def _require(site: Site, request: Request, ledger: Ledger, found: Marked | None) -> None:
     """All that can be said before anything is changed."""
-    grant.require_same(request, found, where=site.where)
+    plan.require_same(request, found, where=site.where)
     people.require_person(site, request, ledger)
     grant.require_items(site, request, ledger)
     login = ledger.roles.get(request.person)
     if not request.managed:
         return
-    if grant.is_open(ledger, request) and login is not None and login.fact("auth") != request.auth:
+    if plan.is_open(ledger, request) and login is not None and login.fact("auth") != request.auth:
         raise InvalidOption(
             f"auth: {request.person} has access by {login.fact('auth')} now, and can't have it by {request.auth} too",
             where=site.where,
             next_step="End the other access first",
         )
-    if not grant.is_open(ledger, request) and request.auth == "rds_iam":
+    if not plan.is_open(ledger, request) and request.auth == "rds_iam":
         auth.require_iam(site)
     if login is None and request.auth == "entra":
         auth.require_entra(site)
@@ -122,19 +123,18 @@ def _give(
     **when: t.Any,
 ) -> Granted:
     """The credentials go to their secret first, where nobody can use them yet; then one transaction."""
-    is_open = grant.is_open(ledger, request)
+    is_open = plan.is_open(ledger, request)
     credential = Credential() if is_open else grant.make_credential(site, request, context.hide)
     login = ledger.roles.get(request.person)
     secret = login.fact("secret") if is_open and login is not None else None
     if request.delivery is not None and credential.password and not site.check:
         document = grant.credentials_of(site, request, credential.password)
-        delivered = delivery.deliver(request.delivery, document)
-        credential = replace(credential, secret=delivered.name, version=delivered.version)
+        credential = replace(credential, secret=delivery.deliver(request.delivery, document))
     settings = () if is_open or login is None else grant.read_settings(site, request)
-    commands = grant.plan(ledger, request, found, roles=roles, credential=credential, settings=settings, **when)
+    commands = plan.commands(ledger, request, found, roles=roles, credential=credential, settings=settings, **when)
     action = "grant" if found is None else "extend" if found.valid_until != when["end"] else "repair"
     if commands and journal.is_usable(site.session):
-        commands = (*commands, grant.journal_entries(request, action=action, end=when["end"]))
+        commands = (*commands, plan.entry(request, action=action, end=when["end"]))
     granted = Granted(
         person=request.person,
         until=when["end"],
@@ -144,7 +144,7 @@ def _give(
     )
     if site.check or not commands:
         return replace(granted, credential=Credential())
-    grant.carry_out(site, commands)
+    execute_together(site.session, (statement.command for statement in commands))
     _require_effect(site, request, roles)
     return granted
 
@@ -172,9 +172,6 @@ def _drop_new(site: Site, request: Request, ledger: Ledger) -> None:
 def _revoke(site: Site, request: Request, cloud: Cloud | None) -> Result:
     ledger = grant.reread(site, request)
     found = ledger.request(request.request)
-    if found is None:  # somebody may have renamed its role: then only its comment tells
-        ledger = read_ledger(site.session, version=site.server.version)
-        found = ledger.request(request.request)
     if found is None:
         return answer.of_ending(site, ending.Ended(), request=request)
     if request.grantee and found.fact("grantee") != request.grantee:

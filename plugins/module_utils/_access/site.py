@@ -13,6 +13,7 @@ import functools
 import typing as t
 from dataclasses import dataclass, field
 
+from ansible_collections.latchkey.postgres.plugins.module_utils._access.statements import administer
 from ansible_collections.latchkey.postgres.plugins.module_utils._errors import DatabaseRefused
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import catalog, sql
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import session as sessions
@@ -93,23 +94,16 @@ def require_rights(site: Site, marker: str) -> None:
             where=site.where,
             next_step=f"Log in as pg_apono_bootstrap's connector, or run as who may: ALTER ROLE {me} CREATEROLE",
         )
-    rows = site.session.rows(
-        """
-        SELECT EXISTS (SELECT FROM pg_auth_members m
-                        WHERE m.roleid = r.oid AND m.admin_option AND pg_has_role(m.member, 'USAGE'))
-          FROM pg_roles r WHERE r.rolname = %(marker)s
-        """,
-        {"marker": marker},
-    )
-    if not rows:
+    administers = catalog.read_administers(site.session, role=marker)
+    if administers is None:
         raise DatabaseRefused(
             f"the server has no role {marker}",
             where=site.where,
             next_step="Run pg_apono_bootstrap, which makes what access needs",
         )
-    if site.has_options and not (rows[0][0] or server.superuser):
+    if site.has_options and not (administers or server.superuser):
         raise DatabaseRefused(
             f"login {server.user} has no ADMIN OPTION on {marker}",
             where=site.where,
-            next_step=f'Run pg_apono_bootstrap, or as who may: GRANT "{marker}" TO {me} WITH ADMIN OPTION',
+            next_step="Run pg_apono_bootstrap, or as who may: " + administer(marker, server.user).as_string(None),
         )

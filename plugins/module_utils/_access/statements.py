@@ -58,6 +58,15 @@ def grant(role: str, member: str, *, has_options: bool, inherit: bool = True) ->
     )
 
 
+def administer(role: str, member: str) -> Composable:
+    """What lets the member, since 16, put others into a role, and gives it nothing else."""
+    return sql.statement(
+        "GRANT {role} TO {member} WITH ADMIN TRUE, INHERIT FALSE, SET FALSE",
+        role=sql.name(role),
+        member=sql.name(member),
+    )
+
+
 def revoke(role: str, member: str) -> Composable:
     return sql.statement("REVOKE {role} FROM {member}", role=sql.name(role), member=sql.name(member))
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import collections.abc as c
 import contextlib
-import datetime as dt
 import typing as t
 from dataclasses import dataclass, field, replace
 
 from ansible_collections.latchkey.postgres.plugins.module_utils._access import (
+    answer,
     cleanup,
     drift,
     ending,
@@ -22,76 +22,31 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._access import (
     fence,
     journal,
     names,
-    options,
     people,
     profiles,
     statements,
+    sweep_options,
 )
 from ansible_collections.latchkey.postgres.plugins.module_utils._access.ending import Ended, Manner
 from ansible_collections.latchkey.postgres.plugins.module_utils._access.fence import Fence
 from ansible_collections.latchkey.postgres.plugins.module_utils._access.ledger import read_ledger
 from ansible_collections.latchkey.postgres.plugins.module_utils._access.site import open_site, require_rights
-from ansible_collections.latchkey.postgres.plugins.module_utils._access.values import Profile, RoleKind
+from ansible_collections.latchkey.postgres.plugins.module_utils._access.values import RoleKind
 from ansible_collections.latchkey.postgres.plugins.module_utils._deps import psycopg
 from ansible_collections.latchkey.postgres.plugins.module_utils._door import Context, Door, Params, Result
-from ansible_collections.latchkey.postgres.plugins.module_utils._errors import InvalidOption, LatchkeyError
-from ansible_collections.latchkey.postgres.plugins.module_utils._login import (
-    LOGIN_ARGUMENTS,
-    LOGIN_RULES,
-    login_of,
-    store_of,
-)
+from ansible_collections.latchkey.postgres.plugins.module_utils._errors import LatchkeyError
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import catalog
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.lock import only_run
-from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.retry import retrying
+from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.retry import execute_together
 
 if t.TYPE_CHECKING:
-    from psycopg.sql import Composable
-
     from ansible_collections.latchkey.postgres.plugins.module_utils._access.drift import Assessment, Drift
     from ansible_collections.latchkey.postgres.plugins.module_utils._access.enforcement import Enforcement
     from ansible_collections.latchkey.postgres.plugins.module_utils._access.ledger import Ledger, Marked
     from ansible_collections.latchkey.postgres.plugins.module_utils._access.site import Site
-    from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.session import Login
-    from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values import Cloud
+    from ansible_collections.latchkey.postgres.plugins.module_utils._access.sweep_options import Order
 
 BATCH = 200  # grants that end in one transaction; between two of them other runs have their turn
-
-ARGUMENTS: c.Mapping[str, t.Any] = {
-    **LOGIN_ARGUMENTS,
-    "gone": {"type": "list", "elements": "str", "default": []},
-    "cleanup_after_days": {"type": "int", "default": 7},
-    "owned_objects": {
-        "type": "str",
-        "default": cleanup.KEEP,
-        "choices": [cleanup.KEEP, cleanup.GRAVEYARD, cleanup.REASSIGN, cleanup.DROP],
-    },
-    "reassign_to": {"type": "str"},
-    "confirm_drop": {"type": "list", "elements": "str", "default": []},
-    "profile_retention_days": {"type": "int", "default": 30},
-    "complete_profiles": {"type": "bool", "default": True},
-    "enforcement": {"type": "str", "choices": ["none", "pg_cron"]},
-    "readers": options.READERS,
-}
-RULES: c.Mapping[str, t.Any] = {
-    **LOGIN_RULES,
-    "required_if": [("owned_objects", cleanup.REASSIGN, ["reassign_to"])],
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Order:
-    """What a sweep is told."""
-
-    login: Login
-    cloud: Cloud | None = None
-    gone: tuple[str, ...] = ()
-    cleanup_after: dt.timedelta = dt.timedelta(days=7)
-    policy: cleanup.Policy = field(default_factory=cleanup.Policy)
-    retention: dt.timedelta = dt.timedelta(days=30)
-    complete_profiles: bool = True
-    enforcement: str | None = None
-    readers: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,33 +62,14 @@ class Swept:
     changed: bool = False
 
 
-def parse(params: Params, context: Context) -> Order:
-    for option in ("cleanup_after_days", "profile_retention_days"):
-        if params[option] < 0:
-            raise InvalidOption(f"{option}: {params[option]} is less than nothing", next_step="Give 0 or more days")
-    return Order(
-        readers=options.endpoints(params["readers"]),
-        login=login_of(params, context),
-        cloud=store_of(params),
-        gone=tuple(params["gone"]),
-        cleanup_after=dt.timedelta(days=params["cleanup_after_days"]),
-        policy=cleanup.Policy(
-            owned=params["owned_objects"], heir=params["reassign_to"], confirmed=tuple(params["confirm_drop"])
-        ),
-        retention=dt.timedelta(days=params["profile_retention_days"]),
-        complete_profiles=params["complete_profiles"],
-        enforcement=params["enforcement"],
-    )
-
-
 def sweep(params: Params, context: Context) -> Result:
-    order = parse(params, context)
+    order = sweep_options.parse(params, context)
     with open_site(order.login, check=context.check) as site:
         require_rights(site, names.MARKER)
         if order.policy.heir is not None:
             people.require_plain(site, order.policy.heir, option="reassign_to")
         enforced = _enforce(site, order)
-        return _result(site, replace(_sweep(site, order), enforcement=enforced))
+        return answer.of_sweep(site, replace(_sweep(site, order), enforcement=enforced))
 
 
 def _enforce(site: Site, order: Order) -> Enforcement | None:
@@ -221,20 +157,12 @@ def _end_piecemeal(
     todo = fence.plan_fence(ledger, grants, logins=logins)
     for command in fence.commands(todo, ledger):
         with contextlib.suppress(psycopg.Error):
-            _alone(site, command)
+            execute_together(site.session, [command])
         if site.session.lost:
             break
     failures = fence.end_sessions(site, todo, order.readers)
     what = ", ".join(role.fact("request") or role.name for role in (*grants, *logins))
     return Ended(overdue=(f"{what}: {reason}", *failures))
-
-
-def _alone(site: Site, command: Composable) -> None:
-    def once() -> None:
-        with site.session.writing():
-            site.session.execute(command)
-
-    retrying(once)
 
 
 def _end_left_over_sessions(site: Site, order: Order, ledger: Ledger) -> Ended:
@@ -264,7 +192,7 @@ def _repair(site: Site, order: Order, found: Assessment) -> Ended:
     with only_run(site.session):
         for command in commands:
             with contextlib.suppress(psycopg.Error):
-                _alone(site, command)
+                execute_together(site.session, [command])
     over = frozenset() if site.has_options else frozenset(tie.member_oid for tie in found.stray if tie.member_login)
     return Ended(overdue=fence.end_sessions(site, Fence(sessions=over), order.readers))
 
@@ -305,10 +233,10 @@ def _is_due(ledger: Ledger, role: Marked, order: Order) -> bool:
 def _complete(site: Site, order: Order, ledger: Ledger) -> tuple[tuple[profiles.ProfileReport, ...], tuple[str, ...]]:
     """Every profile that is in use, looked at as a whole; what is wrong with one stops no other."""
     reports, unreached = [], []
-    used = [p for p in ledger.of_kind(RoleKind.PROFILE) if ledger.members(p.name) and p.mark is not None]
+    used = [role for role in ledger.of_kind(RoleKind.PROFILE) if ledger.members(role.name)]
     existing = {database.name for database in catalog.read_databases(site.session)} if used else set()
     for role in sorted(used if order.complete_profiles else (), key=lambda one: one.name):
-        profile = _profile_of(role)
+        profile = role.profile
         if profile is None or profile.database not in existing:
             continue
         try:
@@ -319,13 +247,6 @@ def _complete(site: Site, order: Order, ledger: Ledger) -> tuple[tuple[profiles.
                 raise
             unreached.append(f"profile {role.name} ({profile}): {error}")
     return tuple(reports), tuple(unreached)
-
-
-def _profile_of(role: Marked) -> Profile | None:
-    try:
-        return Profile.of(role.mark.facts) if role.mark is not None else None
-    except (KeyError, ValueError, TypeError):
-        return None
 
 
 def _retire(site: Site, order: Order, ledger: Ledger) -> tuple[tuple[str, ...], dict[str, str]]:
@@ -354,7 +275,7 @@ def _note_unused(site: Site, role: Marked) -> None:
     with only_run(site.session):
         again = read_ledger(site.session, version=site.server.version, roles=[role.name])
         if role.name in again.roles and not again.members(role.name):
-            _alone(site, statements.expire(role.name, again.now))
+            execute_together(site.session, [statements.expire(role.name, again.now)])
 
 
 def _drop_profile(site: Site, role: Marked, policy: cleanup.Policy) -> str | None:
@@ -366,48 +287,4 @@ def _drop_profile(site: Site, role: Marked, policy: cleanup.Policy) -> str | Non
         return profiles.remove(site, role.name) and cleanup.remove(site, role, policy)
 
 
-# --------------------------------------------------------------------------------------------- the result
-def _result(site: Site, swept: Swept) -> Result:
-    ended = swept.ended
-    failure = None
-    if ended.overdue:
-        failure = f"{site.where}: access that should be gone is not proven gone: {'; '.join(ended.overdue)}"
-    blocked = {**ended.blocked, **swept.kept}
-    blocked = {role: why for role, why in blocked.items() if role not in swept.dropped}
-    enforced = swept.enforcement
-    return Result(
-        changed=swept.changed or bool(enforced and enforced.changed),
-        values={
-            "enforcement": None if enforced is None else {"installed": enforced.installed, "changed": enforced.changed},
-            "ended": list(ended.requests),
-            "fenced": list(ended.shut),
-            "overdue": list(ended.overdue),
-            "drift": [
-                {"kind": one.kind, "role": one.role, "what": one.what, "repaired": one.repaired} for one in swept.drift
-            ],
-            "dropped": list(swept.dropped),
-            "blocked": [{"role": role, "reason": why} for role, why in sorted(blocked.items())],
-            "profiles": [_profile(report) for report in swept.profiles if report.changed or report.missing],
-            "profiles_dropped": list(swept.profiles_dropped),
-            "secrets_withdrawn": list(ended.secrets),
-        },
-        diff={
-            "before": "".join(f"{name}\n" for name in (*ended.requests, *swept.dropped, *swept.profiles_dropped)),
-            "after": "",
-        },
-        warnings=tuple(f"{site.where}: {line}" for line in swept.unreached),
-        failure=failure,
-    )
-
-
-def _profile(report: profiles.ProfileReport) -> dict[str, t.Any]:
-    return {
-        "profile": str(report.profile),
-        "role": report.profile.role,
-        "changed": report.changed,
-        "missing": report.missing,
-        "later": list(report.lagging),
-    }
-
-
-SWEEP = Door(arguments=ARGUMENTS, run=sweep, rules=RULES)
+SWEEP = Door(arguments=sweep_options.ARGUMENTS, run=sweep, rules=sweep_options.RULES)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass, field, replace
 
+from ansible_collections.latchkey.postgres.plugins.module_utils._access.enforcement import NAME
 from ansible_collections.latchkey.postgres.plugins.module_utils._access.names import SCHEMA
 from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap import journal as journals
 from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.connector import (
@@ -34,7 +35,7 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.visit
 )
 from ansible_collections.latchkey.postgres.plugins.module_utils._errors import DatabaseRefused
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import catalog, sql
-from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.retry import retrying
+from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.retry import execute_together
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.sql import Statement
 from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.apply import apply
 from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.inspect import (
@@ -87,7 +88,7 @@ def remove(
         raise DatabaseRefused(
             f"{options.connector} can't be removed and nothing was changed: {'; '.join(obstacles)}",
             where=session.where,
-            next_step="Take these away first, then run again",
+            next_step=_remedy(obstacles),
         )
     if not check:
         found = _do(session, job, found)
@@ -132,14 +133,7 @@ def _do(session: Session, job: Job, found: Survey) -> Survey:
         found = replace(found, journal=journals.remove(session, found.journal, job.options.connector))
     for removal in found.removals:
         _take_back(session, job, removal)
-
-    def together() -> None:
-        with session.writing():
-            for drop in found.drops:
-                session.execute(drop.command)
-
-    if found.drops:
-        retrying(together)
+    execute_together(session, (drop.command for drop in found.drops))
     return found
 
 
@@ -189,6 +183,12 @@ def _obstacles(found: Survey) -> tuple[str, ...]:
         lines.append(f"and {len(stopped) - MOST_DATABASES} more databases")
     at_server = (line for removal in removals if removal.database is None for line in removal.obstacles)
     return (*lines, *at_server, *found.own_roles.obstacles)
+
+
+def _remedy(obstacles: tuple[str, ...]) -> str:
+    enforced = any(f"{SCHEMA}.{NAME}()" in line for line in obstacles)
+    what = f"Run pg_access_sweep with enforcement: none for {SCHEMA}.{NAME}(), take" if enforced else "Take"
+    return f"{what} these away first, then run again"
 
 
 def _require_connector(session: Session, role: Role, graph: RoleGraph) -> None:

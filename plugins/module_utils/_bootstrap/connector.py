@@ -15,7 +15,7 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._deps import psy
 from ansible_collections.latchkey.postgres.plugins.module_utils._errors import DatabaseRefused, ServerUnreachable
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import diagnosis, scram, sql
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import session as sessions
-from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.retry import retrying
+from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.retry import execute_together
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.sql import Statement
 
 if t.TYPE_CHECKING:
@@ -59,7 +59,7 @@ def ensure(session: Session, options: Options, graph: RoleGraph, *, check: bool)
         require_admin(role, graph, where=session.where)
     statements = _role_statements(session, options, role, inherit=uses and not graph.has_options)
     if not check:
-        _execute(session, statements)
+        execute_together(session, (statement.command for statement in statements))
     report = ConnectorReport(name=options.connector, created=role is None, statements=statements)
     return _with_membership(session, options, graph, report, check=check)
 
@@ -79,16 +79,6 @@ def _require_group(options: Options, graph: RoleGraph, *, where: str) -> None:
 
 def _is_member(options: Options, graph: RoleGraph, group: str) -> bool:
     return any(m.member == options.connector and m.inherit for m in graph.members_of(group))
-
-
-def _execute(session: Session, statements: tuple[Statement, ...]) -> None:
-    def together() -> None:
-        with session.writing():
-            for statement in statements:
-                session.execute(statement.command)
-
-    if statements:
-        retrying(together)
 
 
 def _role_statements(session: Session, options: Options, role: Role | None, *, inherit: bool) -> tuple[Statement, ...]:
@@ -184,7 +174,7 @@ def _with_membership(
         reason = None if proven else f"login {graph.me} has no ADMIN OPTION on {group}"
     else:
         try:
-            _execute(session, (Statement.plain(wanted),))
+            execute_together(session, [wanted])
         except psycopg.Error as error:
             reason = f"{error.diag.message_primary} (SQLSTATE {error.sqlstate})"
     if reason is not None:

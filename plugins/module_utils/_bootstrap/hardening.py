@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from ansible_collections.latchkey.postgres.plugins.module_utils._deps import psycopg
 from ansible_collections.latchkey.postgres.plugins.module_utils._errors import DatabaseRefused
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import catalog, sql
-from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.retry import retrying
+from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.retry import execute_together
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.sql import Statement
 from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.public import (
     PUBLIC,
@@ -65,24 +65,34 @@ class PublicEntry:
 def ensure_heir(session: Session, graph: RoleGraph, *, check: bool) -> tuple[Statement, ...]:
     """The role that gets what is taken. The login is its member, so that it is not locked out itself."""
     statements: list[Composable] = []
-    heir, me = sql.name(PUBLIC_HEIR), sql.name(graph.me)
+    heir = sql.name(PUBLIC_HEIR)
     if PUBLIC_HEIR not in graph.roles:
         statements.append(sql.statement("CREATE ROLE {heir}", heir=heir))
         text = sql.literal(COMMENT)
         statements.append(sql.statement("COMMENT ON ROLE {heir} IS {text}", heir=heir, text=text))
-    inside = PUBLIC_HEIR in graph.roles and graph.has_rights_of(PUBLIC_HEIR)
-    member = any(m.member == graph.me and not m.admin for m in graph.members_of(PUBLIC_HEIR))
-    if not inside and not graph.roles[graph.me].superuser and (graph.has_options or not member):
-        words = " WITH INHERIT TRUE, SET FALSE" if graph.has_options else ""
-        grant = sql.statement("GRANT {heir} TO {me}{words}", heir=heir, me=me, words=sql.keyword(words))
-        statements.append(grant)
+    if _is_outside(graph):
+        statements.append(_membership(graph))
     if statements and not check:
         _execute(session, statements)
     return tuple(map(Statement.plain, statements))
 
 
+def _is_outside(graph: RoleGraph) -> bool:
+    inside = PUBLIC_HEIR in graph.roles and graph.has_rights_of(PUBLIC_HEIR)
+    member = any(m.member == graph.me and not m.admin for m in graph.members_of(PUBLIC_HEIR))
+    return not inside and not graph.roles[graph.me].superuser and (graph.has_options or not member)
+
+
+def _membership(graph: RoleGraph) -> Composable:
+    words = sql.keyword(" WITH INHERIT TRUE, SET FALSE" if graph.has_options else "")
+    return sql.statement("GRANT {heir} TO {me}{words}", heir=sql.name(PUBLIC_HEIR), me=sql.name(graph.me), words=words)
+
+
 def require_ours(session: Session, graph: RoleGraph) -> None:
-    """A role of this name that can do something would get what everybody had, and give its members more."""
+    """A role of this name that can do something would get what everybody had, and give its members more.
+
+    And the login must be a member of it, or lock itself out.
+    """
     if PUBLIC_HEIR not in graph.roles:
         return
     facts = catalog.read_role_facts(session, (PUBLIC_HEIR,))[PUBLIC_HEIR]
@@ -93,16 +103,18 @@ def require_ours(session: Session, graph: RoleGraph) -> None:
             where=session.where,
             next_step="Rename that role, or set harden_public to false",
         )
+    if _is_outside(graph) and not (graph.may_grant_membership(PUBLIC_HEIR) or graph.open_engine):
+        raise DatabaseRefused(
+            f"harden_public: login {graph.me} is no member of role {PUBLIC_HEIR}, and has no ADMIN OPTION on it;"
+            " nothing was changed",
+            where=session.where,
+            next_step=f"Run as who may: {_membership(graph).as_string(None)}; or set harden_public to false",
+        )
 
 
 def _execute(session: Session, statements: c.Iterable[Composable]) -> None:
-    def together() -> None:
-        with session.writing():
-            for statement in statements:
-                session.execute(statement)
-
     try:
-        retrying(together)
+        execute_together(session, statements)
     except psycopg.Error as error:
         if session.lost:
             raise

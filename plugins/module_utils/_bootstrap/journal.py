@@ -12,11 +12,14 @@ import collections.abc as c
 import typing as t
 from dataclasses import dataclass, field
 
+from ansible_collections.latchkey.postgres.plugins.module_utils._access.journal import COLUMNS as ENTRY
+from ansible_collections.latchkey.postgres.plugins.module_utils._access.journal import TABLE
 from ansible_collections.latchkey.postgres.plugins.module_utils._access.names import SCHEMA
 from ansible_collections.latchkey.postgres.plugins.module_utils._deps import psycopg
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import sql
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.retry import retrying
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.sql import Statement
+from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.databases import TEMPLATE1
 from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.values import EVERYBODY
 
 if t.TYPE_CHECKING:
@@ -24,9 +27,9 @@ if t.TYPE_CHECKING:
 
     from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.session import Session
 
-TABLE, SEQUENCE = "journal", "journal_id_seq"
+SEQUENCE = "journal_id_seq"
 # What the connector writes; `at` and `actor` are the server's.
-WRITTEN = ("action", "request", "grantee", "login", "expires_at", "approver", "reason", "details")
+WRITTEN = (*ENTRY, "details")
 COLUMNS = """
   id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   at timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -149,7 +152,7 @@ class State:
             return f"schema {SCHEMA} of database {self.database} belongs to {whose} and is left alone", None
         if self.in_shape is False:
             return f"{SCHEMA}.{TABLE} in database {self.database} is not the table of this collection", None
-        if self.database == "template1":
+        if self.database == TEMPLATE1:
             return "login_db is template1, and every new database would get a copy", None
         if self.schema_owner is None and not self.may_create:
             remedy = sql.statement(

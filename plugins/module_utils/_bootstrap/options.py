@@ -21,6 +21,7 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._login import (
     store_of,
 )
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import platforms
+from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.databases import TEMPLATE1
 from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.public import PUBLIC_HEIR
 from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.values import Scope
 from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.endpoint import read_endpoint
@@ -114,10 +115,10 @@ class Options:
     platform_membership: bool = True
     grant_to_group: bool = False
     databases: tuple[str, ...] = ("*",)
-    exclude_databases: tuple[str, ...] = ()
+    # Databases that are not meant, though `databases` matches them.
+    left_out: tuple[str, ...] = ()
     scope: Scope = field(default_factory=Scope)
     default_privileges: bool = True
-    template1: bool = True
     grantable_roles: tuple[str, ...] = ()
     access: bool = True
     journal: bool = True
@@ -142,10 +143,9 @@ def parse(params: Params, context: Context) -> Options:
         platform_membership=params["platform_membership"],
         grant_to_group=params["grant_to"] == "platform_group",
         databases=tuple(params["databases"]),
-        exclude_databases=tuple(params["exclude_databases"]),
+        left_out=(*params["exclude_databases"], *(() if params["template1"] else (TEMPLATE1,))),
         scope=Scope(exclude_schemas=tuple(params["exclude_schemas"])),
         default_privileges=params["default_privileges"],
-        template1=params["template1"],
         grantable_roles=tuple(params["grantable_roles"]),
         access=params["access"],
         journal=params["journal"],
@@ -210,7 +210,7 @@ def _check_name(connector: str) -> None:
             f"connector: {connector!r} is a role that this collection makes for itself",
             next_step="Choose another name; the default is apono_connector",
         )
-    if connector in RESERVED_NAMES or any(p.owns_role(connector) for p in platforms.BY_NAME.values()):
+    if connector in RESERVED_NAMES or platforms.owns_role(connector):
         raise InvalidOption(
             f"connector: {connector!r} is a role of the platform or of PostgreSQL itself",
             next_step="Choose a name of your own; the default is apono_connector",

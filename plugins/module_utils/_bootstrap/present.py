@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap import connector as connectors
 from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap import hardening, rights
 from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap import journal as journals
-from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.databases import choose, obstacle
 from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.report import (
     Access,
     Report,
@@ -29,6 +28,7 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.visit
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import catalog
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.sql import Statement
 from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.apply import apply
+from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.databases import choose, obstacle
 from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.inspect import (
     Question,
     read_database_gaps,
@@ -95,7 +95,7 @@ class DatabaseLevel:
 def provide(
     session: Session, options: Options, *, server: Server, graph: RoleGraph, platform: Platform, check: bool
 ) -> Report:
-    chosen = choose(catalog.read_databases(session), options, where=session.where)
+    chosen = _chosen(session, options)
     if options.harden_public:
         hardening.require_ours(session, graph)
     connector = connectors.ensure(session, options, graph, check=check)
@@ -118,7 +118,7 @@ def provide(
     visits, statements = _reach(session, job, chosen)
     if not check:
         seen = {database.name for database in chosen}
-        now = choose(catalog.read_databases(session), options, where=session.where)
+        now = _chosen(session, options)
         more, further = _reach(session, job, tuple(database for database in now if database.name not in seen))
         visits = _without_dropped(visits, {database.name for database in now}) + more
         statements += further
@@ -132,6 +132,10 @@ def provide(
         statements=(*connector.statements, *access.statements, *statements),
         public=_public(session, job, visits) if options.harden_public else None,
     )
+
+
+def _chosen(session: Session, options: Options) -> tuple[Database, ...]:
+    return choose(catalog.read_databases(session), options.databases, but=options.left_out, where=session.where)
 
 
 def _ensure_access(

@@ -12,15 +12,15 @@ import collections.abc as c
 import typing as t
 from dataclasses import dataclass, replace
 
-from ansible_collections.latchkey.postgres.plugins.module_utils._access import names
+from ansible_collections.latchkey.postgres.plugins.module_utils._access import names, plain
 from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.connector import (
     ConnectorReport,
     MembershipReport,
 )
 from ansible_collections.latchkey.postgres.plugins.module_utils._deps import psycopg
 from ansible_collections.latchkey.postgres.plugins.module_utils._errors import InvalidOption
-from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import catalog, platforms, sql
-from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.retry import retrying
+from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import catalog, sql
+from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.retry import execute_together
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.routes import Membership, Role, RoleGraph
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.sql import Statement
 
@@ -58,33 +58,14 @@ class Wish:
 
 def require_grantable(session: Session, options: Options, graph: RoleGraph) -> None:
     """Refuse, before anything is changed, a role that nobody should be put into for a time."""
-    if not options.grantable_roles:
-        return
-    powerful = catalog.read_powerful_roles(session)
     for role in options.grantable_roles:
-        why = _objection(role, options, graph, powerful)
+        why = plain.objection(role, graph, connector=options.connector)
         if why is not None:
             raise InvalidOption(
                 f"grantable_roles: {role!r} can't be handed out: {why}; nothing was changed",
                 where=session.where,
                 next_step="Take it out of the list",
             )
-
-
-def _objection(role: str, options: Options, graph: RoleGraph, powerful: c.Container[str]) -> str | None:
-    if role == options.connector:
-        return "it is the connector itself"
-    if role.startswith(names.PREFIX):
-        return f"names that begin with {names.PREFIX} are this collection's own"
-    if role not in graph.roles:
-        return "the server has no such role"
-    for reached in (role, *sorted(graph.reached_from(role) - {role})):
-        what = "it" if reached == role else f"it is a member of {reached}, which"
-        if reached in powerful:
-            return f"{what} has SUPERUSER, CREATEROLE, REPLICATION or BYPASSRLS"
-        if graph.platform.owns_role(reached) and reached not in platforms.HARMLESS:
-            return f"{what} is a role of the platform or of PostgreSQL itself"
-    return None
 
 
 def expected(graph: RoleGraph, options: Options, connector: ConnectorReport) -> RoleGraph:
@@ -216,13 +197,8 @@ def _fulfil(session: Session, wish: Wish, graph: RoleGraph, report: RightsReport
 
 
 def _refusal(session: Session, statements: tuple[Composable, ...]) -> str | None:
-    def together() -> None:
-        with session.writing():
-            for statement in statements:
-                session.execute(statement)
-
     try:
-        retrying(together)
+        execute_together(session, statements)
     except psycopg.Error as error:
         if session.lost:
             raise

@@ -14,9 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from ansible_collections.latchkey.postgres.plugins.module_utils._access.names import SCHEMA
-from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.databases import choose, obstacle
 from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.visit import Job, open_patiently
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import catalog
+from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.databases import choose, obstacle
 from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.holdings import (
     make_revoke_plan,
     read_holdings,
@@ -69,7 +69,7 @@ def survey(session: Session, job: Job, role: Role | None) -> tuple[Removal, ...]
     tied = read_tied_databases(session, role=job.question.grantee, anything=not of_group)
     wanted = [database for database in databases if database.name in tied]
     if of_group:
-        chosen = choose(databases, job.options, where=session.where)
+        chosen = choose(databases, job.options.databases, but=job.options.left_out, where=session.where)
         wanted = [
             database for database in chosen if database.name in tied and not obstacle(database, job.question.platform)
         ]

@@ -15,7 +15,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap import hardening
-from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.databases import TEMPLATE1
 from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.report import (
     Visit,
 )
@@ -25,6 +24,7 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import session as sessions
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.sql import Statement
 from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.apply import transaction
+from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.databases import TEMPLATE1
 from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.inspect import Question, read_snapshot
 from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.plan import make_plan, missing_defaults
 from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.reconcile import Outcome, reconcile

@@ -26,6 +26,10 @@ if t.TYPE_CHECKING:
 
 INVALID = -2  # pg_database.datconnlimit after an interrupted DROP DATABASE
 
+ROLES = """
+SELECT rolname::text, oid, rolsuper, rolcreaterole, rolreplication OR rolbypassrls, rolcanlogin, rolinherit
+  FROM pg_roles
+"""
 MEMBERSHIPS = """
 SELECT r.rolname::text, u.rolname::text, m.admin_option, {options}
   FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.roleid JOIN pg_roles u ON u.oid = m.member
@@ -71,10 +75,16 @@ def read_graph(session: Session, *, server: Server, platform: Platform | None = 
     """The roles, their memberships, and the platform if it is to be found out."""
     options = "m.inherit_option, m.set_option" if server.version >= MEMBERSHIP_OPTIONS else "u.rolinherit, true"
     roles = {
-        name: Role(name=name, oid=oid, superuser=superuser, create_role=create_role, login=login, inherit=inherit)
-        for name, oid, superuser, create_role, login, inherit in session.rows(
-            "SELECT rolname::text, oid, rolsuper, rolcreaterole, rolcanlogin, rolinherit FROM pg_roles"
+        name: Role(
+            name=name,
+            oid=oid,
+            superuser=superuser,
+            create_role=create_role,
+            powerful=superuser or create_role or more,
+            login=login,
+            inherit=inherit,
         )
+        for name, oid, superuser, create_role, more, login, inherit in session.rows(ROLES)
     }
     memberships = session.rows(MEMBERSHIPS.format(options=options))
     found = platform or platforms.detect(roles)
@@ -126,12 +136,15 @@ def read_role_facts(session: Session, roles: c.Iterable[str]) -> dict[str, RoleF
     }
 
 
-def read_powerful_roles(session: Session) -> frozenset[str]:
-    """The roles that have SUPERUSER, CREATEROLE, REPLICATION or BYPASSRLS."""
+def read_administers(session: Session, *, role: str) -> bool | None:
+    """Whether the login, or a role whose rights it has, holds ADMIN OPTION on a role; None where there is none."""
     query = """
-        SELECT rolname::text FROM pg_roles WHERE rolsuper OR rolcreaterole OR rolreplication OR rolbypassrls
+        SELECT EXISTS (SELECT FROM pg_auth_members m
+                        WHERE m.roleid = r.oid AND m.admin_option AND pg_has_role(m.member, 'USAGE'))
+          FROM pg_roles r WHERE r.rolname = %(role)s
         """
-    return frozenset(row[0] for row in session.rows(query))
+    rows = session.rows(query, {"role": role})
+    return bool(rows[0][0]) if rows else None
 
 
 def read_databases(session: Session) -> tuple[Database, ...]:

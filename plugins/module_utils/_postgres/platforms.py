@@ -11,6 +11,9 @@ from __future__ import annotations
 import collections.abc as c
 from dataclasses import dataclass
 
+# Its members log in to RDS by an IAM token, and by nothing else.
+RDS_IAM = "rds_iam"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Platform:
@@ -42,7 +45,7 @@ RDS = Platform(
     admin_group="rds_superuser",
     superusers=frozenset({"rdsadmin"}),
     roles=frozenset(
-        "rds_ad rds_extension rds_iam rds_password rds_replication rds_reserved"
+        f"rds_ad rds_extension {RDS_IAM} rds_password rds_replication rds_reserved"
         " rdsproxyadmin rdsrepladmin rdstopmgr".split()
     ),
     databases=frozenset({"template0", "rdsadmin"}),
@@ -71,6 +74,11 @@ HARMLESS = frozenset(
     "pg_read_all_data pg_write_all_data pg_monitor pg_read_all_stats pg_read_all_settings pg_stat_scan_tables"
     " pg_maintain pg_checkpoint pg_signal_backend pg_use_reserved_connections pg_create_subscription".split()
 )
+
+
+def owns_role(name: str) -> bool:
+    """Whether it is a role of any platform: before the first session nobody knows which one it is."""
+    return any(platform.owns_role(name) for platform in BY_NAME.values())
 
 
 def detect(roles: c.Container[str]) -> Platform:

@@ -14,6 +14,12 @@ import time
 import typing as t
 
 from ansible_collections.latchkey.postgres.plugins.module_utils._deps import psycopg
+from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import sql
+
+if t.TYPE_CHECKING:
+    from psycopg.sql import Composable
+
+    from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.session import Session
 
 T = t.TypeVar("T")
 
@@ -46,3 +52,15 @@ def retrying(action: c.Callable[[], T], *, attempts: int = 3) -> T:
                 raise
         time.sleep(random.uniform(0.1, 0.75))  # noqa: S311
     return action()
+
+
+def execute_together(session: Session, commands: c.Iterable[Composable]) -> None:
+    """All of these statements or none, in one round trip; nothing at all where there are none."""
+    wanted = tuple(commands)
+
+    def together() -> None:
+        with session.writing():
+            session.execute(sql.script(wanted))
+
+    if wanted:
+        retrying(together)

@@ -24,6 +24,9 @@ if t.TYPE_CHECKING:
 # From this version a CREATEROLE login needs ADMIN OPTION on a role to hand it out, and a membership has options.
 MEMBERSHIP_OPTIONS = 160000
 
+# Of each member the roles that it is directly in.
+Parents = c.Mapping[str, tuple[str, ...]]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Role:
@@ -31,6 +34,8 @@ class Role:
     oid: int
     superuser: bool = False
     create_role: bool = False
+    # Any attribute with which more can be had: SUPERUSER, CREATEROLE, REPLICATION or BYPASSRLS.
+    powerful: bool = False
     login: bool = False
     inherit: bool = True
 
@@ -130,12 +135,12 @@ class RoleGraph:
 
     def reached_from(self, role: str) -> frozenset[str]:
         """The role and all that it is a member of, directly or through others, whatever the options."""
-        return self._closure(role, self.memberships)
+        return _closure(role, self._parents)
 
     def members_of(self, role: str) -> tuple[Membership, ...]:
         return tuple(m for m in self.memberships if m.role == role)
 
-    def _chain(self, role: str, memberships: tuple[Membership, ...]) -> tuple[str, ...] | None:
+    def _chain(self, role: str, memberships: Parents) -> tuple[str, ...] | None:
         """The shortest chain of ADMIN that ends at ``role``, or at one that these memberships lead from to it."""
         if self.may_grant_membership(role):
             return (role,) if not self.would_be_circular(role) else None
@@ -149,7 +154,7 @@ class RoleGraph:
             lent = self._administered_from(lender)
             if role in lent:
                 return (*_walk_back(came_from, lender), role)
-            if role in self._closure(lender, memberships):
+            if role in _closure(lender, memberships):
                 return _walk_back(came_from, lender)
             for further in sorted(lent):
                 if further not in came_from and self._may_lend(further):
@@ -162,15 +167,15 @@ class RoleGraph:
 
     def would_be_circular(self, role: str) -> bool:
         """Before 16 a role cannot be granted to one that it is itself a member of (0LP01)."""
-        return not self.has_options and self.me in self._closure(role, self.memberships)
+        return not self.has_options and self.me in self.reached_from(role)
 
     @functools.cached_property
     def _settable(self) -> frozenset[str]:
-        return self._closure(self.me, self._that_set)
+        return _closure(self.me, self._that_set)
 
     @functools.cached_property
     def _inherited(self) -> frozenset[str]:
-        return self._closure(self.me, self._that_inherit)
+        return _closure(self.me, self._that_inherit)
 
     @functools.cached_property
     def _administered(self) -> frozenset[str]:
@@ -178,38 +183,42 @@ class RoleGraph:
         return self._administered_from(self.me)
 
     def _administered_from(self, start: str) -> frozenset[str]:
-        holders = self._closure(start, self._that_inherit)
+        holders = _closure(start, self._that_inherit)
         return frozenset(role for holder in holders for role in self._administered_by.get(holder, ()))
 
     @functools.cached_property
-    def _that_set(self) -> tuple[Membership, ...]:
-        return tuple(m for m in self.memberships if m.set)
+    def _parents(self) -> Parents:
+        return _grouped((m.member, m.role) for m in self.memberships)
 
     @functools.cached_property
-    def _that_inherit(self) -> tuple[Membership, ...]:
-        return tuple(m for m in self.memberships if m.inherit)
+    def _that_set(self) -> Parents:
+        return _grouped((m.member, m.role) for m in self.memberships if m.set)
 
     @functools.cached_property
-    def _administered_by(self) -> c.Mapping[str, tuple[str, ...]]:
-        found: dict[str, list[str]] = collections.defaultdict(list)
-        for membership in self.memberships:
-            if membership.admin:
-                found[membership.member].append(membership.role)
-        return {holder: tuple(sorted(set(roles))) for holder, roles in found.items()}
+    def _that_inherit(self) -> Parents:
+        return _grouped((m.member, m.role) for m in self.memberships if m.inherit)
 
-    @staticmethod
-    def _closure(start: str, memberships: c.Iterable[Membership]) -> frozenset[str]:
-        """``start`` and all that it is a member of, directly or through others."""
-        parents: dict[str, list[str]] = collections.defaultdict(list)
-        for membership in memberships:
-            parents[membership.member].append(membership.role)
-        reached, queue = {start}, [start]
-        while queue:
-            for parent in parents[queue.pop()]:
-                if parent not in reached:
-                    reached.add(parent)
-                    queue.append(parent)
-        return frozenset(reached)
+    @functools.cached_property
+    def _administered_by(self) -> Parents:
+        return _grouped((m.member, m.role) for m in self.memberships if m.admin)
+
+
+def _grouped(pairs: c.Iterable[tuple[str, str]]) -> Parents:
+    found: dict[str, set[str]] = collections.defaultdict(set)
+    for member, role in pairs:
+        found[member].add(role)
+    return {member: tuple(sorted(roles)) for member, roles in found.items()}
+
+
+def _closure(start: str, parents: Parents) -> frozenset[str]:
+    """``start`` and all that it is a member of, directly or through others."""
+    reached, queue = {start}, [start]
+    while queue:
+        for parent in parents.get(queue.pop(), ()):
+            if parent not in reached:
+                reached.add(parent)
+                queue.append(parent)
+    return frozenset(reached)
 
 
 def _walk_back(came_from: c.Mapping[str, str | None], last: str) -> tuple[str, ...]:

@@ -96,6 +96,14 @@ EVERY_DATABASE = """
 """
 DATABASES = EVERY_DATABASE + " WHERE d.datname = ANY (%(databases)s)"
 
+# Sequences that belong to a column of a table.
+BELONGS = """
+  SELECT n.nspname::text AS schema, s.relname::text AS name, t.relname::text AS to_table
+    FROM pg_depend d
+    JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S' JOIN pg_namespace n ON n.oid = s.relnamespace
+    JOIN pg_class t ON t.oid = d.refobjid
+   WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
+"""
 # A sequence that belongs to a table is meant with it; any other is meant only where everything is.
 NAMES = """
 WITH scope AS (
@@ -103,13 +111,7 @@ WITH scope AS (
     FROM unnest(%(oids)s::oid[], %(names)s::text[], %(reserved)s::bool[]) AS s (oid, name, reserved)
 ),
 object AS ({objects}),
-belongs AS (
-  SELECT n.nspname::text AS schema, s.relname::text AS name, t.relname::text AS to_table
-    FROM pg_depend d
-    JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S' JOIN pg_namespace n ON n.oid = s.relnamespace
-    JOIN pg_class t ON t.oid = d.refobjid
-   WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
-)
+belongs AS ({belongs})
 SELECT DISTINCT o.schema, o.name, coalesce(b.to_table, o.name)
   FROM object o LEFT JOIN belongs b ON o.kind = 'SEQUENCE' AND b.schema = o.schema AND b.name = o.name
  WHERE o.name IS NOT NULL AND o.kind = ANY (%(kinds)s) AND (o.kind <> 'SEQUENCE' OR b.to_table IS NOT NULL)
@@ -247,10 +249,16 @@ def _named(session: Session, question: Question, places: dict[str, t.Any]) -> li
     patterns = question.scope.objects
     if patterns is None:
         return None
-    rows = session.rows(
-        NAMES.format(objects=OBJECTS), {**places, "kinds": [kind.value for kind in question.entitlement.privileges]}
-    )
+    rows = read_names(session, places, question.entitlement.privileges)
     return [(schema, name) for schema, name, meant in rows if matches(meant, patterns)]
+
+
+def read_names(session: Session, places: c.Mapping[str, t.Any], kinds: c.Iterable[Kind]) -> list[tuple[str, str, str]]:
+    """Schema and name of the objects of these kinds, and the name by which each is asked for."""
+    rows = session.rows(
+        NAMES.format(objects=OBJECTS, belongs=BELONGS), {**places, "kinds": [kind.value for kind in kinds]}
+    )
+    return [(schema, name, meant) for schema, name, meant in rows]
 
 
 def read_database_gaps(session: Session, question: Question, *, databases: c.Sequence[str]) -> tuple[Gap, ...]:
