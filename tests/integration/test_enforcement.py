@@ -23,8 +23,9 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._access import e
 from ansible_collections.latchkey.postgres.plugins.module_utils._errors import DatabaseRefused
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.lock import only_run
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.session import Login, Session, connect
-from tests.integration.access import bootstrap, bootstrapped
-from tests.integration.product import CONNECTOR, SECRET, ask, catalog, changes, connector, next_xid, run_in
+from tests.integration.access import bootstrap, bootstrapped, expire, gets_in, grant, sweep
+from tests.integration.product import CONNECTOR, SECRET, ask, catalog, changes, connector, next_xid, run_in, succeeded
+from tests.integration.test_faults_common import unchanged
 from tests.rig import ShapedServer
 
 Shaped = Callable[..., ShapedServer]
@@ -789,3 +790,31 @@ def test_who_would_remove_the_connector_is_told_how_to_remove_the_routine(fresh:
         assert "Run pg_access_sweep with enforcement: none for latchkey.enforce(), take these away first" in said["msg"]
         enforcement.remove(session, check=False)
     assert "latchkey.enforce" not in bootstrap(fresh.server, state="absent").get("msg", "")
+
+
+def test_the_sweep_installs_and_removes_it_on_request_and_ends_all_else(fresh: Estate) -> None:
+    succeeded(grant(fresh.server, "R-1", "ann@example.com"))
+    expire(fresh.server, "R-1")
+    planned = succeeded(sweep(fresh.server, enforcement="pg_cron", check=True))
+    assert planned["enforcement"] == {"installed": False, "changed": True}
+    said = succeeded(sweep(fresh.server, enforcement="pg_cron"))
+    assert (said["enforcement"], said["ended"]) == ({"installed": True, "changed": True}, ["R-1"])
+    with unchanged(fresh.server):
+        again = succeeded(sweep(fresh.server, enforcement="pg_cron"))
+    assert (again["enforcement"], again["changed"]) == ({"installed": True, "changed": False}, False)
+    said = succeeded(grant(fresh.server, "R-2", "ann@example.com"))
+    expire(fresh.server, "R-2")
+    fresh.enforce()
+    assert not gets_in(fresh.server, said)
+    gone = succeeded(sweep(fresh.server, enforcement="none"))
+    assert gone["enforcement"] == {"installed": False, "changed": True}
+    with as_connector(fresh.server) as session:
+        assert session.rows("SELECT count(*) FROM cron.job") == [(0,)]
+
+
+def test_a_sweep_that_shall_install_it_where_it_can_not_be_says_what_is_missing_first(shaped: Shaped) -> None:
+    server = shaped(major=17, shape="azure")
+    bootstrapped(server)
+    with unchanged(server):
+        said = sweep(server, enforcement="pg_cron")
+    assert "there is no pg_cron (it must also be in shared_preload_libraries)" in said["msg"]

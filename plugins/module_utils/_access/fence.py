@@ -43,10 +43,12 @@ SELECT usesysid, pg_terminate_backend(pid) FROM pg_stat_activity
  WHERE usesysid = ANY (%(roles)s::oid[]) AND pid <> pg_backend_pid()
    AND coalesce(backend_start <= %(fenced)s, true)
 """
+# Since 18 it is seen, as nobody's; so are the server's own processes, whose kind is hidden from most.
 HALF_OPEN = """
 SELECT l.pid FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
  WHERE l.locktype = 'virtualxid' AND l.mode = 'ExclusiveLock' AND l.pid IS NOT NULL
-   AND (a.pid IS NULL OR a.usesysid IS NULL AND coalesce(a.backend_type = 'client backend', true))
+   AND (a.pid IS NULL OR a.usesysid IS NULL AND a.datid IS NULL AND coalesce(a.backend_type = 'client backend',
+                                                     current_setting('server_version_num')::integer >= 180000))
 """
 REPLAYED = """
 SELECT NOT EXISTS (SELECT FROM pg_roles WHERE oid = ANY (%(shut)s::oid[]) AND rolcanlogin)
@@ -184,12 +186,14 @@ def _end(session: Session, fence: Fence, *, may_borrow: Site | None) -> tuple[st
 
 
 def _terminate(session: Session, pid: int) -> bool:
-    """End one that takes its time to get in, as everybody may choose to; refused while it is nobody's yet."""
+    """End one that takes its time to get in, as everybody may choose to.
+
+    It is refused while it is nobody's yet, and comes to nothing where it is a process of the server's own.
+    """
     try:
-        session.rows("SELECT pg_terminate_backend(%(pid)s)", {"pid": pid})
+        return bool(session.rows("SELECT pg_terminate_backend(%(pid)s)", {"pid": pid})[0][0])
     except psycopg.errors.InsufficientPrivilege:
         return False
-    return True
 
 
 def _terminate_as_member(site: Site, fence: Fence, known: c.Mapping[str, t.Any]) -> bool:

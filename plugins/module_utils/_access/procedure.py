@@ -186,7 +186,8 @@ BEGIN
       half_open := ARRAY(
         SELECT l.pid FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
          WHERE wrote AND l.locktype = 'virtualxid' AND l.mode = 'ExclusiveLock' AND l.pid IS NOT NULL
-           AND (a.pid IS NULL OR a.usesysid IS NULL AND coalesce(a.backend_type = 'client backend', true)));
+           AND (a.pid IS NULL OR a.usesysid IS NULL AND a.datid IS NULL
+                                 AND coalesce(a.backend_type = 'client backend', true)));
       arriving := CASE WHEN look = 1 THEN half_open ELSE ARRAY(
         SELECT p FROM pg_catalog.unnest(arriving) AS p WHERE p = ANY (half_open)) END;
       PERFORM pg_catalog.pg_stat_clear_snapshot();

@@ -1,0 +1,107 @@
+# Copyright (c) 2026, Latchkey contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The end of access where it may come late: on readers, which follow the primary, and beside roles that are held."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from ansible_collections.latchkey.postgres.plugins.module_utils._access import fence
+from tests.integration.access import bootstrapped, expire, gets_in, grant, person, refusal, revoke, sweep
+from tests.integration.product import ask, run_in, succeeded
+from tests.rig import Server, ShapedServer
+
+Shaped = Callable[..., ShapedServer]
+NUMBER = "SELECT count(*) FROM alpha_s.t_plain"
+
+
+@pytest.fixture
+def primary(shaped_once: Shaped, major: int, shape: str) -> ShapedServer:
+    """Return a server on which the connector may end sessions, as its platform lets it."""
+    server = shaped_once(major=major, shape=shape)
+    if not ask(server, "SELECT FROM pg_roles WHERE rolname = 'apono_connector'"):
+        bootstrapped(server)
+        run_in(server, "postgres", "GRANT pg_signal_backend TO apono_connector")
+    return server
+
+
+@pytest.fixture
+def reader(primary: ShapedServer) -> Iterator[Server]:
+    """Return its hot standby."""
+    with primary.standby() as standby:
+        yield standby
+
+
+def endpoint(server: Server) -> str:
+    """As the option wants it."""
+    return f"{server.host}:{server.port}"
+
+
+def test_after_a_revoke_nobody_is_or_gets_in_on_a_reader(primary: ShapedServer, reader: Server) -> None:
+    said = succeeded(grant(primary, "R-1", "rea@example.org"))
+    reader.wait_for(primary)
+    with person(reader, said) as session:
+        assert refusal(session, NUMBER) is None
+        assert succeeded(revoke(primary, "R-1", readers=[endpoint(reader)]))["fenced"] == [said["login"]]
+        assert refusal(session, "SELECT 1") == "57P01"
+    assert not gets_in(reader, said)
+
+
+def test_after_a_sweep_nobody_is_or_gets_in_on_a_reader(primary: ShapedServer, reader: Server) -> None:
+    said = succeeded(grant(primary, "R-2", "rea@example.org"))
+    reader.wait_for(primary)
+    expire(primary, "R-2")
+    with person(reader, said) as session:
+        assert succeeded(sweep(primary, readers=[endpoint(reader)]))["ended"] == ["R-2"]
+        assert refusal(session, "SELECT 1") == "57P01"
+    assert not gets_in(reader, said)
+
+
+def test_a_reader_that_has_not_heard_of_the_end_keeps_it_unproven(
+    primary: ShapedServer, reader: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = succeeded(grant(primary, "R-3", "rea@example.org"))
+    reader.wait_for(primary)
+    monkeypatch.setattr(fence, "PATIENCE", 0.5)
+    with person(reader, said) as session:
+        ask(reader, "SELECT pg_wal_replay_pause()")
+        late = revoke(primary, "R-3", readers=[endpoint(reader)])
+        assert f"reader {endpoint(reader)}: it has not replayed the change" in late["msg"]
+        assert not gets_in(primary, said), "where it is known, it is over"
+        assert gets_in(reader, said), "or nothing would have been unproven"
+        ask(reader, "SELECT pg_wal_replay_resume()")
+        monkeypatch.undo()
+        assert succeeded(revoke(primary, "R-3", readers=[endpoint(reader)]))["revoked"] == ["R-3"]
+        assert refusal(session, "SELECT 1") == "57P01"
+    assert not gets_in(reader, said)
+
+
+def test_a_reader_that_is_down_is_named_and_the_next_run_goes_on(primary: ShapedServer, reader: Server) -> None:
+    said = succeeded(grant(primary, "R-4", "rea@example.org"))
+    reader.wait_for(primary)
+    with person(reader, said) as session:
+        failed = revoke(primary, "R-4", readers=["localhost:1", endpoint(reader)])
+        assert "reader localhost:1: " in failed["msg"]
+        assert refusal(session, "SELECT 1") == "57P01", "the other one is not given up for it"
+    assert succeeded(sweep(primary, readers=[endpoint(reader)]))["ended"] == ["R-4"]
+
+
+def test_a_role_that_somebody_holds_stops_no_other_and_fails_the_sweep(primary: ShapedServer) -> None:
+    held, free = [succeeded(grant(primary, request, f"{request}@example.org")) for request in ("held", "free")]
+    expire(primary, "held", "free")
+    impatient = {"connect_params": {"options": "-c lock_timeout=50ms"}}
+    with primary.connect(autocommit=False) as dba, person(primary, held) as session, person(primary, free) as other:
+        dba.execute(f"ALTER ROLE {held['login']} CONNECTION LIMIT 7".encode())
+        swept = sweep(primary, **impatient)
+        assert "access that should be gone is not proven gone: held: canceling statement due to lock" in swept["msg"]
+        assert swept["ended"] == ["free"]
+        assert not gets_in(primary, free)
+        assert refusal(other, "SELECT 1") == "57P01"
+        assert refusal(session, "SELECT 1") == "57P01", "what can be taken away is"
+        with person(primary, held) as again:
+            assert refusal(again, NUMBER) == "42501"
+    assert succeeded(sweep(primary))["fenced"] == [held["login"]]
+    assert not gets_in(primary, held)
