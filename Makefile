@@ -23,12 +23,12 @@ RUN := HOME="$(CURDIR)/.cache/home" PATH="$(CURDIR)/.venv/bin:$$PATH" \
 # Several tests at once, each with servers of its own.
 PYTEST := $(RUN) pytest -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: help quickstart test lint types format unit integration matrix bench fault sanity docs build clean
+.PHONY: help quickstart test lint types format unit integration versions matrix bench fault sanity docs build clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z]*\):.*##/\1/p' Makefile | while read -r target text; do printf '%-12s %s\n' "$$target" "$$text"; done
 
-quickstart: .venv/run  ## See it work: servers, stores, bootstrap, proof; 15 s once all is installed
+quickstart: .venv/run  ## See it work: servers, stores, bootstrap, proof; half a minute once all is installed
 	@$(RUN) python -m tests.quickstart
 
 test: lint  ## Lint, unit and integration tests on the default PostgreSQL versions
@@ -56,14 +56,19 @@ integration: .venv/run  ## Tests with servers of the default PostgreSQL versions
 	@$(PYTEST) tests/integration
 
 # The faults are tried on the default versions by `make test`.
-matrix: .venv/run  ## Effects and properties with servers of all PostgreSQL versions and shapes
-	@$(PYTEST) --matrix tests/integration/test_bootstrap_*.py tests/integration/test_engine.py \
-		tests/integration/test_properties*.py tests/integration/test_access_effects.py
+EFFECTS := tests/integration/test_bootstrap_*.py tests/integration/test_engine.py tests/integration/test_properties*.py \
+	tests/integration/test_access_effects.py tests/integration/test_access_readers.py
+
+versions: .venv/run  ## Effects and properties with one server of each PostgreSQL version that `test` leaves out
+	@$(PYTEST) --others $(EFFECTS)
+
+matrix: .venv/run  ## Effects and properties with servers of all PostgreSQL versions, shapes and engines
+	@$(PYTEST) --matrix $(EFFECTS)
 
 bench: .venv/run  ## Measure speed
 	@$(RUN) python -m tests.bench
 
-fault: .venv/run  ## Kill runs of the access modules at any moment, some 1000 times
+fault: .venv/run  ## Kill runs of the access modules at any moment, 500 times and more
 	@$(RUN) python -m tests.fault $(if $(COUNT),--count $(COUNT))
 
 sanity: .venv/run  ## ansible-test sanity

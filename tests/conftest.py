@@ -5,12 +5,14 @@
 
 A test that takes `major`, `shape` or `variant` runs once for each of them; which ones there are
 is chosen with `--majors`, `--shapes`, `--variants`, or all of them with `--matrix`. Unless
-something is chosen, a test that takes both `major` and `shape` runs on two servers that differ in both.
+something is chosen, a test that takes both `major` and `shape` runs on two servers that differ in both;
+with `--others` on one server of each major that this leaves out.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,10 +27,12 @@ if ROOT not in sys.path:
 if TYPE_CHECKING:
     from tests.rig import Server, ShapedServer
 
+SERVER = ("major", "shape", "variant")
 ALL_MAJORS = "13,14,15,16,17,18"
 ALL_SHAPES = "rds,azure"
 ALL_VARIANTS = "stock,patched"
 OLD, NEW = 15, 17
+OTHERS = [(13, "rds", "patched"), (14, "azure", "stock"), (16, "azure", "patched"), (18, "rds", "stock")]
 DEFAULTS = {"shape": ["rds", "azure"], "variant": ["stock"]}
 
 
@@ -38,8 +42,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--majors", help="major versions (default: one up to 15, one from 16 on)")
     group.addoption("--shapes", help=f"services (default: {ALL_SHAPES})")
     group.addoption("--variants", help="kinds of engine (default: stock)")
+    group.addoption("--others", action="store_true", help="one server of each major that is not tried by default")
     group.addoption("--matrix", action="store_true", help="all majors, shapes and variants")
-    group.addoption("--thorough", action="store_true", help="four times as many random estates, and shrink failures")
+    group.addoption(
+        "--thorough", action="store_true", help="many more random estates, hosts and kills, and shrink failures"
+    )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -49,7 +56,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         for mark in metafunc.definition.iter_markers("parametrize")
         for name in (mark.args[0].split(",") if isinstance(mark.args[0], str) else mark.args[0])
     }
-    wanted = [name for name in ("major", "shape", "variant") if name in metafunc.fixturenames and name not in marked]
+    wanted = [name for name in SERVER if name in metafunc.fixturenames and name not in marked]
+    if wanted and metafunc.config.getoption("--others"):
+        servers = [dict(zip(SERVER, other, strict=True)) for other in OTHERS]
+        chosen_ones = dict.fromkeys(tuple(server[name] for name in wanted) for server in servers)
+        metafunc.parametrize(wanted, list(chosen_ones))
+        return
     if {"major", "shape"} <= set(wanted) and not any(map(metafunc.config.getoption, ("majors", "shapes", "matrix"))):
         metafunc.parametrize(("major", "shape"), list(zip(default_majors(), DEFAULTS["shape"][::-1], strict=True)))
         wanted.remove("major")
@@ -65,7 +77,7 @@ def chosen(config: pytest.Config, name: str) -> list[Any]:
     if not text and config.getoption("--matrix"):
         text = everything
     if not text:
-        return default_majors() if name == "major" else DEFAULTS[name]
+        return list(default_majors()) if name == "major" else DEFAULTS[name]
     values = [value.strip() for value in text.split(",")]
     if strange := sorted(set(values) - set(everything.split(","))):
         msg = f"--{name}s: {', '.join(strange)} is none of {everything}"
@@ -73,15 +85,22 @@ def chosen(config: pytest.Config, name: str) -> list[Any]:
     return [int(value) for value in values] if name == "major" else list(values)
 
 
-def default_majors() -> list[int]:
+@functools.cache
+def default_majors() -> tuple[int, ...]:
     """Return the distribution's newest, one up to 15 and one from 16 on."""
     try:
         from tests.rig.binaries import distribution  # noqa: PLC0415
     except ImportError:
-        return [OLD, NEW]
+        return OLD, NEW
     local = distribution()
     first = local.major if local else NEW
-    return sorted({first, OLD if first > OLD else NEW})
+    return tuple(sorted({first, OLD if first > OLD else NEW}))
+
+
+@pytest.fixture
+def thorough(request: pytest.FixtureRequest) -> bool:
+    """Whether a test should take the time to try more of the same."""
+    return bool(request.config.getoption("--thorough"))
 
 
 @pytest.fixture

@@ -397,11 +397,11 @@ SHAKEN = 6  # times that a client writes before it has a session
 TABLES = {"schemas": ["admin_s"], "tables": ["t_plain"]}
 
 
-@pytest.mark.parametrize(("used", "step"), [(True, 1), (False, 4)])
+@pytest.mark.parametrize(("used", "step"), [(True, 1), (False, 8)])
 def test_a_grant_that_is_lost_at_any_moment_is_completed_by_the_next_run(
     one: ShapedServer, who: str, used: bool, step: int
 ) -> None:
-    """With a profile that is there, at every write; and with one that it makes, at every fourth."""
+    """With a profile that is there, at every write; and with one that it makes, at every eighth."""
     if used:
         succeeded(grant(one, who, who, **item("admindb", "READ_WRITE", **TABLES)))
     for moment in itertools.count(SHAKEN, step):

@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 from ansible_collections.latchkey.postgres.plugins.module_utils._access import options as grant_options
-from ansible_collections.latchkey.postgres.plugins.module_utils._access import sweep as sweeping
+from ansible_collections.latchkey.postgres.plugins.module_utils._access import sweep_options
 from tests.fakes import FakeAzure, FakeSecretsManager
 from tests.integration.access import DATABASE, bootstrapped, expire, gets_in, grant, person, refusal
 from tests.integration.ansible_runs import ROOT, environment, play
@@ -416,7 +416,9 @@ def may_be_empty(option: dict[str, Any]) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("role", "arguments"), [("access", grant_options.ARGUMENTS), ("sweep", sweeping.ARGUMENTS)], ids=["access", "sweep"]
+    ("role", "arguments"),
+    [("access", grant_options.ARGUMENTS), ("sweep", sweep_options.ARGUMENTS)],
+    ids=["access", "sweep"],
 )
 def test_a_role_has_the_options_of_its_module_with_the_same_types_and_defaults(
     role: str, arguments: dict[str, Any]

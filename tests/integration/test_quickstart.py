@@ -56,13 +56,9 @@ def rows(output: str) -> dict[str, list[str]]:
     return {cells[0]: cells[1:] for line in output.splitlines() if len(cells := re.split(r"  +", line.strip())) == 3}
 
 
-def test_the_quickstart_shows_more_than_the_vendor_reaches_and_leaves_nothing_behind(place: Path) -> None:
-    done = subprocess.run(
-        COMMAND, cwd=ROOT, env=environment(place, KEEP=""), capture_output=True, text=True, timeout=LONGEST, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stderr == ""
-    table = rows(done.stdout)
+def shows_more_than_the_vendor_reaches_and_what_a_person_meets(output: str) -> None:
+    """Assert it of what the quickstart says."""
+    table = rows(output)
     assert table["PostgreSQL"][0].split(".")[0].isdigit()
     for version, vendor, ours in zip(
         table["PostgreSQL"], table["appdb_open: vendor's SQL"], table["appdb_open: Latchkey"], strict=True
@@ -72,8 +68,7 @@ def test_the_quickstart_shows_more_than_the_vendor_reaches_and_leaves_nothing_be
     assert table["all databases: vendor's SQL"][0].split()[2] == table["all databases: Latchkey"][0].split()[2]
     assert all(cell.endswith("changed=0") for cell in table["second run"])
     if any(version.startswith("17") for version in table["PostgreSQL"]):
-        assert "GRANT ALL PRIVILEGES ON SCHEMA" in done.stdout
-    assert [path for path in place.rglob("*") if path.name in {"data", "inventory.yml"}] == []
+        assert "GRANT ALL PRIVILEGES ON SCHEMA" in output
     assert {head: cells for head, cells in table.items() if head in EXPECTED} == {
         "ada reads": ["yes", "yes"],
         "ada writes": ["refused", "refused"],
@@ -85,17 +80,12 @@ def test_the_quickstart_shows_more_than_the_vendor_reaches_and_leaves_nothing_be
         "after the sweep, her session": ["ended", "ended"],
         "open logins of people": ["0", "0"],
     }
-    assert re.search(r"You have READ_ONLY on appdb_open in beta_s until \S+Z:\s+postgresql://ada_\S+@", done.stdout)
+    assert re.search(r"You have READ_ONLY on appdb_open in beta_s until \S+Z:\s+postgresql://ada_\S+@", output)
 
 
-def test_what_a_person_meets_is_a_complaint_if_it_is_not_what_it_should_be() -> None:
-    right = list(EXPECTED.values())
-    wrong = [*right[:-1], "1"]
-    said = [Visit(name="orders", server=mock.Mock(), found=found).complaints for found in (right, wrong)]
-    assert said == [[], ["open logins of people: 1"]]
-
-
-def test_with_keep_the_servers_stay_until_they_are_told_to_stop(place: Path) -> None:
+def test_the_quickstart_shows_what_it_is_for_and_keeps_its_servers_if_asked(
+    place: Path,
+) -> None:
     done = subprocess.run(
         COMMAND,
         cwd=ROOT,
@@ -106,9 +96,11 @@ def test_with_keep_the_servers_stay_until_they_are_told_to_stop(place: Path) -> 
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
     found = re.search(r"Stop all with: kill (\d+)", done.stdout)
     assert found
     try:
+        shows_more_than_the_vendor_reaches_and_what_a_person_meets(done.stdout)
         said = done.stdout.partition("sslmode=verify-full")[2]
         server = re.search(r"(host=\S+ port=(\d+) sslrootcert=\S+ dbname=\S+)", said)
         login = re.search(r"(user=apono_connector password=\S+)", said)
@@ -121,6 +113,14 @@ def test_with_keep_the_servers_stay_until_they_are_told_to_stop(place: Path) -> 
     until_nothing_runs(place)
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", int(server[2]))) != 0
+    assert [path for path in place.rglob("*") if path.name in {"data", "inventory.yml"}] == []
+
+
+def test_what_a_person_meets_is_a_complaint_if_it_is_not_what_it_should_be() -> None:
+    right = list(EXPECTED.values())
+    wrong = [*right[:-1], "1"]
+    said = [Visit(name="orders", server=mock.Mock(), found=found).complaints for found in (right, wrong)]
+    assert said == [[], ["open logins of people: 1"]]
 
 
 def test_an_interrupted_quickstart_stops_its_servers_and_does_not_claim_success(place: Path) -> None:
