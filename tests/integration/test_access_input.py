@@ -160,7 +160,7 @@ BAD: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "no role": (role("nope"), ("{where}: access: role 'nope' can't be used: the server has no such role", "Check")),
     "an administrator's role": (
         role("cloudadmin"),
-        ("{where}: access: role 'cloudadmin' can't be used: it", "Give a role that holds"),
+        ("{where}: access: role 'cloudadmin' can't be used: it", "give a role that holds"),
     ),
     "a chief's role": (
         role("leads_to_chief"),
@@ -365,7 +365,7 @@ def test_a_server_without_the_marker_or_the_right_to_give_it_is_refused(shaped: 
         run_in(server, "postgres", taken)
         with unchanged(server):
             said = grant(server, who, who)
-        remedy = f'GRANT "latchkey_managed" TO "{CONNECTOR}" WITH ADMIN OPTION'
+        remedy = f'GRANT "latchkey_managed" TO "{CONNECTOR}" WITH ADMIN TRUE, INHERIT FALSE, SET FALSE'
         refused(said, REFUSED, "has no ADMIN OPTION on latchkey_managed", "pg_apono_bootstrap", remedy)
         run_in(server, "postgres", remedy)
         succeeded(grant(server, who, who))
