@@ -89,8 +89,10 @@ class Secret:
     versions: dict[str, Version] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
     created: float = field(default_factory=time.time)
+    changed: float = field(default_factory=time.time)
     deleted: float | None = None
     rotation_enabled: bool = False
+    rotation_lambda: str | None = None
     owning_service: str | None = None
 
     def labels_of(self, version_id: str) -> list[str]:
@@ -313,6 +315,7 @@ class FakeSecretsManager(Service[AwsRequest]):
             for stage in stages:
                 secret.attach(stage, version.id)
             secret.clean_up()
+            secret.changed = time.time()
         stages = secret.labels_of(version.id)
         return {"ARN": secret.arn, "Name": secret.name, "VersionId": version.id, "VersionStages": stages}
 
@@ -330,6 +333,7 @@ class FakeSecretsManager(Service[AwsRequest]):
         else:
             self._check_labels(secret, [label])
             secret.attach(label, target)
+        secret.changed = time.time()
         return {"ARN": secret.arn, "Name": secret.name}
 
     def describe(self, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -341,9 +345,11 @@ class FakeSecretsManager(Service[AwsRequest]):
             "Description": secret.description,
             "KmsKeyId": secret.kms_key_id,
             "RotationEnabled": secret.rotation_enabled or None,
+            "RotationLambdaARN": secret.rotation_lambda,
             "OwningService": secret.owning_service,
             "DeletedDate": secret.deleted,
             "CreatedDate": secret.created,
+            "LastChangedDate": secret.changed,
             "Tags": [{"Key": key, "Value": value} for key, value in secret.tags.items()],
             "VersionIdsToStages": {
                 version_id: stages for version_id in secret.versions if (stages := secret.labels_of(version_id))
@@ -357,6 +363,7 @@ class FakeSecretsManager(Service[AwsRequest]):
         if len(secret.tags | tags) > MAX_TAGS:
             raise Refusal("LimitExceededException", f"You can't have more than {MAX_TAGS} tags.")
         secret.tags |= tags
+        secret.changed = time.time()
         return {}
 
     def untag(self, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -364,6 +371,7 @@ class FakeSecretsManager(Service[AwsRequest]):
         secret = self.find(body)
         for key in body.get("TagKeys", []):
             secret.tags.pop(key, None)
+        secret.changed = time.time()
         return {}
 
     def list_versions(self, body: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import subprocess
 import sys
@@ -42,6 +43,7 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values 
     CURRENT,
     PENDING,
     PREVIOUS,
+    ROTATED_AT,
     Aws,
     Azure,
     Cloud,
@@ -297,6 +299,39 @@ def test_every_step_says_that_there_is_no_such_secret(place: Place, step: str) -
         getattr(place.store, step)("gone", **more.get(step, {}))
 
 
+def test_a_description_says_since_when_the_current_value_is_there(store: Store) -> None:
+    before = dt.datetime.now(dt.timezone.utc) - dt.timedelta(seconds=2)
+    made = store.describe("db").changed_at
+    assert made is not None
+    assert before < made < before + dt.timedelta(minutes=1)
+    store.tag("db", {ROTATED_AT: "2024-05-06T07:08:09Z"})
+    assert store.describe("db").changed_at == dt.datetime(2024, 5, 6, 7, 8, 9, tzinfo=dt.timezone.utc)
+    for nonsense in ("yesterday", "2024-05-06"):
+        store.tag("db", {ROTATED_AT: nonsense})
+        told = store.describe("db").changed_at
+        assert told is not None
+        assert told > before
+
+
+def test_a_secret_with_nothing_pending_is_described_in_one_request(strict: Place) -> None:
+    store = strict.store
+    store.create("db", FIRST, tags={})
+    for _rotation in range(2):
+        made = store.write_pending("db", SECOND, token=token())
+        assert asked(strict, store) > 0
+        store.promote("db", made.id, expected=store.read("db").id)
+        store.clear_pending("db", made.id)
+        assert asked(strict, store) == 1
+
+
+def asked(place: Place, store: Store) -> int:
+    """How many requests a description takes, the login of the SDK aside."""
+    before = len(place.fake.requests)
+    store.describe("db")
+    operations = [request.operation for request in place.fake.requests[before:]]
+    return len([one for one in operations if one in {"DescribeSecret", "get_secret"}])
+
+
 # ------------------------------------------------------------------ AWS
 def test_reading_from_aws_always_names_the_version(aws: FakeSecretsManager) -> None:
     store = access.open_store(Aws())
@@ -374,6 +409,35 @@ def test_on_aws_a_description_says_who_rotates_it(
 
 
 # ------------------------------------------------------------------ Azure
+def test_on_azure_what_is_pending_is_announced_before_it_is_there_and_until_it_is_not(azure: FakeAzure) -> None:
+    vault, store = azure.vaults["lk"], access.open_store(Azure(vault_url=VAULT))
+    old = store.create("db", FIRST, tags=READABLE)
+    seen: list[bool] = []
+
+    def look(_request: Any) -> None:
+        sibling = vault.secrets.get("db-pending")
+        pending = sibling is not None and sibling.latest.enabled
+        announced = "latchkey-pending" in (vault.secrets["db"].latest.tags or {})
+        seen.append(announced or not pending)
+
+    for operation in ("set_secret", "update_secret"):
+        azure.on(operation, look, when="after")
+    made = store.write_pending("db", SECOND, token=token())
+    store.promote("db", made.id, expected=old.id)
+    store.clear_pending("db", made.id)
+    assert seen == [True] * 5
+    assert "latchkey-pending" not in (vault.secrets["db"].latest.tags or {})
+
+
+@pytest.mark.usefixtures("azure")
+def test_on_azure_a_new_version_does_not_inherit_the_age_of_the_one_before() -> None:
+    store = access.open_store(Azure(vault_url=VAULT))
+    old = store.create("db", FIRST, tags={**READABLE, ROTATED_AT: "2024-05-06T07:08:09Z"})
+    store.promote("db", store.write_pending("db", SECOND, token=token()).id, expected=old.id)
+    assert READABLE.items() <= store.describe("db").tags.items()
+    assert ROTATED_AT not in store.describe("db").tags
+
+
 def test_on_azure_no_key_can_be_asked_for(azure: FakeAzure) -> None:
     with pytest.raises(InvalidOption, match=r"^secret db in .*: kms_key_id: .*\. Leave it out$"):
         access.open_store(Azure(vault_url=VAULT)).create("db", FIRST, tags={}, kms_key_id="alias/db")

@@ -29,6 +29,7 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values 
     STAGES,
     Description,
     Version,
+    rotated_at,
 )
 
 if t.TYPE_CHECKING:
@@ -59,11 +60,13 @@ class SecretsManager:
         if "DeletedDate" in found:
             raise SecretDeleted("it is scheduled for deletion", where=self._where(name), next_step=RESTORE)
         owner = found.get("OwningService") or (found.get("RotationLambdaARN") if found.get("RotationEnabled") else None)
+        tags = {tag["Key"]: tag["Value"] for tag in found.get("Tags", ())}
         return Description(
             reference=found["ARN"],
-            tags={tag["Key"]: tag["Value"] for tag in found.get("Tags", ())},
+            tags=tags,
             stages=self._stages(name, found.get("VersionIdsToStages", {})),
             rotated_by=owner,
+            changed_at=rotated_at(tags) or found.get("LastChangedDate") or found.get("CreatedDate"),
         )
 
     def _stages(self, name: str, labels: c.Mapping[str, c.Sequence[str]]) -> dict[str, str]:

@@ -7,7 +7,8 @@
 """Azure Key Vault: no stages and no compare-and-set, so that both are made of versions, tags and a second secret.
 
 The latest version is the current one. A pending value is the latest version of the sibling ``<name>-pending``, which is
-disabled when it is done with and never deleted, because a deleted secret's name stays taken.
+disabled when it is done with and never deleted, because a deleted secret's name stays taken. A tag on the current
+version says that something may be pending, so that who sees none need not look.
 """
 
 from __future__ import annotations
@@ -42,8 +43,10 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values 
     CURRENT,
     PENDING,
     PREVIOUS,
+    ROTATED_AT,
     Description,
     Version,
+    rotated_at,
 )
 
 if t.TYPE_CHECKING:
@@ -66,6 +69,8 @@ if not t.TYPE_CHECKING:
 
 # On a current version: the one that it replaced. On a pending one: what it was made from, and for which rotation.
 BASE, TOKEN = "latchkey-base-version", "latchkey-token"
+# On a current version, from before something is pending until after: of which rotation.
+ANNOUNCED = "latchkey-pending"
 JSON = "application/json"
 
 
@@ -144,9 +149,15 @@ class KeyVault:
         stages = {CURRENT: str(current.version)}
         if tags.get(BASE):
             stages[PREVIOUS] = tags[BASE]
-        with contextlib.suppress(SecretMissing):
-            stages[PENDING] = self._read_pending(name).id
-        return Description(reference=f"{self._vault}/secrets/{name}", tags=tags, stages=stages)
+        if ANNOUNCED in tags:
+            with contextlib.suppress(SecretMissing):
+                stages[PENDING] = self._read_pending(name).id
+        return Description(
+            reference=f"{self._vault}/secrets/{name}",
+            tags=tags,
+            stages=stages,
+            changed_at=rotated_at(tags) or current.created_on,
+        )
 
     def create(self, name: str, text: str, *, tags: c.Mapping[str, str], kms_key_id: str | None = None) -> Version:
         if kms_key_id is not None:
@@ -160,7 +171,7 @@ class KeyVault:
 
     def replace(self, name: str, text: str) -> Version:
         current = self._get(name).properties
-        return self._set(name, text, {**(current.tags or {}), BASE: str(current.version)})
+        return self._set(name, text, {**_lasting(current), BASE: str(current.version)})
 
     def _set(self, name: str, text: str, tags: c.Mapping[str, str]) -> Version:
         with explained(self._where(name)):
@@ -171,8 +182,9 @@ class KeyVault:
             found = self._read_pending(name)
             if (found.tags or {}).get(TOKEN) == token:
                 return found
-        base = str(self._get(name).properties.version)
-        return self._set(_pending(name), text, {BASE: base, TOKEN: token})
+        current = self._get(name).properties
+        self._retag(name, current, {**(current.tags or {}), ANNOUNCED: token})
+        return self._set(_pending(name), text, {BASE: str(current.version), TOKEN: token})
 
     def promote(self, name: str, version: str, *, expected: str) -> None:
         """The comparison and the write are two calls: one who comes between them is overwritten."""
@@ -183,17 +195,24 @@ class KeyVault:
         if current.version != expected:
             raise SecretChanged("somebody else has changed it", where=self._where(name), next_step="Run again")
         pending = self._get(_pending(name), version)
-        self._set(name, str(pending.value), {**tags, BASE: expected, TOKEN: version})
+        self._set(name, str(pending.value), {**_lasting(current), BASE: expected, TOKEN: version})
 
     def clear_pending(self, name: str, version: str) -> None:
         sibling = _pending(name)
         with explained(self._where(sibling)), contextlib.suppress(ResourceNotFoundError):
             self._client.update_secret_properties(sibling, version, enabled=False)
+        current = self._get(name).properties
+        tags = dict(current.tags or {})
+        if tags.pop(ANNOUNCED, None):
+            self._retag(name, current, tags)
 
     def tag(self, name: str, tags: c.Mapping[str, str]) -> None:
+        current = self._get(name).properties
+        self._retag(name, current, {**(current.tags or {}), **tags})
+
+    def _retag(self, name: str, current: SecretProperties, tags: dict[str, str]) -> None:
         with explained(self._where(name)):
-            current = self._client.get_secret(name).properties
-            self._client.update_secret_properties(name, current.version, tags={**(current.tags or {}), **tags})
+            self._client.update_secret_properties(name, current.version, tags=tags)
 
     def _where(self, name: str) -> str:
         return f"secret {name} in Key Vault {self._vault}"
@@ -201,6 +220,11 @@ class KeyVault:
 
 def _pending(name: str) -> str:
     return f"{name}-pending"
+
+
+def _lasting(current: SecretProperties) -> dict[str, str]:
+    """The tags that a next version keeps: all but the age of this one."""
+    return {key: value for key, value in (current.tags or {}).items() if key != ROTATED_AT}
 
 
 def _made(one: SecretProperties) -> dt.datetime:

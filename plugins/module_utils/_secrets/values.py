@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import collections.abc as c
+import datetime as dt
 import re
 import typing as t
 import urllib.parse
@@ -20,6 +21,8 @@ CURRENT, PENDING, PREVIOUS = "current", "pending", "previous"
 # What AWS calls them.
 LABELS = {CURRENT: "AWSCURRENT", PENDING: "AWSPENDING", PREVIOUS: "AWSPREVIOUS"}
 STAGES = {label: stage for stage, label in LABELS.items()}
+# When the current value was made, where the store's own dates can't tell: they count every change of a tag.
+ROTATED_AT = "latchkey-rotated-at"
 # Of a secret in a Key Vault, and of the vault itself.
 NAME = re.compile(r"[0-9a-zA-Z-]{1,127}")
 VAULT = re.compile(r"https://[^/?#]+/?")
@@ -84,13 +87,15 @@ class Version:
 class Description:
     """All about a secret but its values. ``reference`` is its ARN or URL, and ``stages`` names a version for each.
 
-    ``rotated_by``: a service or function that changes the value, so that nobody else may.
+    ``rotated_by``: a service or function that changes the value, so that nobody else may. ``changed_at``: since when
+    the current value has been there, as well as it is known.
     """
 
     reference: str
     tags: c.Mapping[str, str] = field(default_factory=dict)
     stages: c.Mapping[str, str] = field(default_factory=dict)
     rotated_by: str | None = None
+    changed_at: dt.datetime | None = None
 
 
 class Store(t.Protocol):
@@ -101,7 +106,8 @@ class Store(t.Protocol):
 
     def read(self, name: str, *, stage: str = CURRENT, version: str | None = None) -> Version: ...
 
-    def describe(self, name: str) -> Description: ...
+    def describe(self, name: str) -> Description:
+        """In one request, unless something is pending."""
 
     def create(self, name: str, text: str, *, tags: c.Mapping[str, str], kms_key_id: str | None = None) -> Version:
         """Store a first value; SecretChanged if there is one already."""
@@ -119,6 +125,15 @@ class Store(t.Protocol):
         """End the pending state of a version, whether promoted or given up."""
 
     def tag(self, name: str, tags: c.Mapping[str, str]) -> None: ...
+
+
+def rotated_at(tags: c.Mapping[str, str]) -> dt.datetime | None:
+    """The moment in the tag, unless somebody has made something else of it."""
+    try:
+        found = dt.datetime.fromisoformat(tags.get(ROTATED_AT, "").replace("Z", "+00:00"))
+    except ValueError:
+        return None
+    return found if found.tzinfo else None
 
 
 def locate(cloud: Cloud, name: str, *, stage: str = CURRENT, version: str | None = None) -> Reference:
