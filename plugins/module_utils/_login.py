@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import collections.abc as c
 import typing as t
+from dataclasses import replace
 
 from ansible.module_utils.basic import env_fallback
 
@@ -58,11 +59,15 @@ def login_of(params: Params, context: Context) -> Login:
     """The login, with its password fetched or its token made."""
     user, password, source = _identity(params)
     context.hide(password)
+    return replace(address_of(params), user=user, password=password, source=source)
+
+
+def address_of(params: Params) -> Login:
+    """The server, as nobody."""
     return Login(
         host=params["login_host"],
         port=params["login_port"],
-        user=user,
-        password=password,
+        user="",
         database=params["login_db"],
         ssl_mode=params["ssl_mode"],
         ca_cert=params["ca_cert"],
@@ -70,7 +75,6 @@ def login_of(params: Params, context: Context) -> Login:
         ssl_key=params["ssl_key"],
         connect_params=params["connect_params"],
         connect_timeout=params["connect_timeout"],
-        source=source,
     )
 
 

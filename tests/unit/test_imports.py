@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 UTILS = "ansible_collections.latchkey.postgres.plugins"
-MODULES = ["pg_access_grant", "pg_access_info", "pg_access_sweep", "pg_apono_bootstrap"]
+MODULES = ["pg_access_grant", "pg_access_info", "pg_access_sweep", "pg_apono_bootstrap", "pg_rotate_credentials"]
 PLUGINS = [
     *(f"{kind}.{module}" for kind in ("modules", "action") for module in MODULES),
     "lookup.aws_pg_secret",

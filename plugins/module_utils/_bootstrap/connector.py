@@ -26,8 +26,6 @@ if t.TYPE_CHECKING:
     from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.session import Login, Session
 
 HIDDEN = "********"
-# What connect_params may say of the administrator, and the connector's trial login must not take over.
-IDENTITY = frozenset({"user", "password", "passfile"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,8 +111,8 @@ def _role_statement(session: Session, options: Options, template: str) -> Statem
 
 def login_as(options: Options, *, password: str | None) -> Login:
     """The connector's own login."""
-    others = {key: value for key, value in options.login.connect_params.items() if key not in IDENTITY}
-    return replace(options.login, user=options.connector, password=password, connect_params=others)
+    login = options.login
+    return login.identified(options.connector, password, source=login.source, database=login.database)
 
 
 def refusal(login: Login) -> ServerUnreachable | None:

@@ -12,7 +12,7 @@ import collections.abc as c
 import contextlib
 import ssl
 import typing as t
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ansible_collections.latchkey.postgres.plugins.module_utils._deps import psycopg
@@ -23,6 +23,8 @@ if t.TYPE_CHECKING:
     from psycopg import Connection
     from psycopg.sql import Composable
 
+# What connect_params may say of the task's own login, and no other may take over.
+IDENTITY = frozenset({"user", "password", "passfile"})
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 VERIFYING = ("verify-ca", "verify-full")
 # Nobody may put a function or operator of theirs before the server's own, and no statement may wait for ever.
@@ -65,6 +67,11 @@ class Login:
     @property
     def where(self) -> str:
         return f"{self.host}:{self.port}"
+
+    def identified(self, user: str, password: str | None, *, source: str, database: str) -> Login:
+        """The same server as somebody else."""
+        others = {key: value for key, value in self.connect_params.items() if key not in IDENTITY}
+        return replace(self, user=user, password=password, source=source, database=database, connect_params=others)
 
 
 @dataclass(frozen=True, slots=True)

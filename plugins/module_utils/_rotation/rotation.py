@@ -1,0 +1,167 @@
+# Copyright (c) 2026, Latchkey contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+# Private to this collection: it may change or go at any time.
+
+"""One rotation while a run works on it: what the store holds, and the sessions with the server."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import typing as t
+from dataclasses import dataclass, field
+
+from ansible_collections.latchkey.postgres.plugins.module_utils._errors import (
+    DatabaseRefused,
+    SecretMissing,
+    ServerUnreachable,
+)
+from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import session as sessions
+from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.lock import only_run
+from ansible_collections.latchkey.postgres.plugins.module_utils._rotation import guards, probe
+from ansible_collections.latchkey.postgres.plugins.module_utils._rotation.values import Answer, Held, Probe
+from ansible_collections.latchkey.postgres.plugins.module_utils._secrets import document
+from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values import CURRENT, PENDING, PREVIOUS
+
+if t.TYPE_CHECKING:
+    import collections.abc as c
+
+    from ansible_collections.latchkey.postgres.plugins.module_utils._door import Context
+    from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.session import Login, Session
+    from ansible_collections.latchkey.postgres.plugins.module_utils._rotation.options import Order
+    from ansible_collections.latchkey.postgres.plugins.module_utils._rotation.setters import Setter
+    from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values import Store
+
+
+@dataclass(kw_only=True)
+class Rotation:
+    """``session`` is with the maintenance database as ``login`` and holds the lock; a step notes what it has done."""
+
+    order: Order
+    store: Store
+    context: Context
+    administrator: Login | None
+    refusal: str
+    session: Session
+    login: Login
+    current: Held
+    pending: Held | None = None
+    previous: Held | None = None
+    setter: Setter | None = None
+    finished_at: dt.datetime | None = None
+    steps: list[str] = field(default_factory=list)
+    opened: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+
+    def __post_init__(self) -> None:
+        self.before = self.current
+        self.sessions = [self.session]
+
+    @property
+    def where(self) -> str:
+        return self.session.where
+
+    def reread(self) -> None:
+        """What the store holds now; the previous only when it is asked for."""
+        self.current = read_current(self.order, self.store, self.context)
+        self.pending = read(self.order, self.store, self.context, PENDING)
+
+    def read_previous(self) -> Held | None:
+        if self.previous is None:
+            self.previous = read(self.order, self.store, self.context, PREVIOUS)
+        return self.previous
+
+    def probe(self, held: Held, *, database: str | None = None) -> Probe:
+        return probe.probe(self.order.login(held.credentials, database=database), refusal=self.refusal)
+
+    def open(self, login: Login) -> Session:
+        """A session that lasts as long as this rotation."""
+        if login == self.login:
+            return self.session
+        self.sessions.append(self.opened.enter_context(sessions.connect(login)))
+        return self.sessions[-1]
+
+
+def read(order: Order, store: Store, context: Context, stage: str) -> Held | None:
+    try:
+        found = store.read(order.name, stage=stage)
+    except SecretMissing:
+        return None
+    credentials = document.parse(found.text, where=f"{order.where}, {stage}", username=order.fallback)
+    context.hide(credentials.password)
+    return Held(version=found.id, credentials=credentials)
+
+
+def read_current(order: Order, store: Store, context: Context) -> Held:
+    found = store.read(order.name)
+    credentials = document.parse(found.text, where=order.where, username=order.fallback)
+    context.hide(credentials.password)
+    guards.require_of_server(order, credentials)
+    return Held(version=found.id, credentials=credentials)
+
+
+@contextlib.contextmanager
+def begin(order: Order, store: Store, context: Context, administrator: Login | None) -> c.Iterator[Rotation]:
+    """Alone on the server, with a session of somebody whom it lets in."""
+    current = read_current(order, store, context)
+    with contextlib.ExitStack() as opened:
+        if administrator is not None:
+            _require_other(administrator, current)
+            session = opened.enter_context(sessions.connect(administrator, read_only=context.check))
+            guards.require_login(session, current.user)
+        refusal = probe.learn_refusal(order.login(current.credentials))
+        login = administrator
+        if login is None:
+            login, session = _let_in(order, store, context, current, refusal=refusal)
+            opened.enter_context(session)
+        guards.require_no_pooler(session)
+        if not context.check:
+            sessions.require_primary(session)
+            opened.enter_context(only_run(session))
+        yield Rotation(
+            order=order,
+            store=store,
+            context=context,
+            administrator=administrator,
+            refusal=refusal,
+            session=session,
+            login=login,
+            current=current,
+            opened=opened,
+        )
+
+
+def _require_other(administrator: Login, current: Held) -> None:
+    if administrator.user == current.user:
+        raise DatabaseRefused(
+            f"the administrator is {current.user}, whose password is to be rotated",
+            where=administrator.where,
+            next_step="Name another login, or use strategy single",
+        )
+
+
+def _let_in(order: Order, store: Store, context: Context, current: Held, *, refusal: str) -> tuple[Login, Session]:
+    """As readers log in; else with what an earlier run has left."""
+    for stage in (CURRENT, PENDING, PREVIOUS):
+        held = current if stage == CURRENT else read(order, store, context, stage)
+        if held is None:
+            continue
+        login = order.login(held.credentials)
+        try:
+            return login, sessions.connect(login, read_only=context.check)
+        except ServerUnreachable as error:
+            if probe.read(error, login, refusal=refusal) is not Answer.REFUSED:
+                raise
+    raise lost(order, current.user)
+
+
+def lost(order: Order, user: str) -> DatabaseRefused:
+    return DatabaseRefused(
+        f"no password in the secret {order.name} is that of {user}: neither the current, the pending nor the previous",
+        where=order.address.where,
+        next_step=(
+            "Look at who has changed it. Then store the right one in the secret; or run with strategy admin and force,"
+            " which gives the login the password in the secret; an administrator's own is reset in the cloud's console"
+        ),
+    )

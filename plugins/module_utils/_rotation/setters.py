@@ -1,0 +1,160 @@
+# Copyright (c) 2026, Latchkey contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+# Private to this collection: it may change or go at any time.
+
+"""Who may set a password, and with which statements. The strategies differ in this alone."""
+
+from __future__ import annotations
+
+import collections.abc as c
+import typing as t
+from dataclasses import dataclass
+
+from ansible_collections.latchkey.postgres.plugins.module_utils._access.statements import administer
+from ansible_collections.latchkey.postgres.plugins.module_utils._errors import (
+    DatabaseRefused,
+    InvalidOption,
+    ServerUnreachable,
+)
+from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import scram, sql
+from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.routes import MEMBERSHIP_OPTIONS
+from ansible_collections.latchkey.postgres.plugins.module_utils._rotation import probe
+from ansible_collections.latchkey.postgres.plugins.module_utils._rotation.values import SECOND, Answer, Strategy
+
+if t.TYPE_CHECKING:
+    from psycopg.sql import Composable
+
+    from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.session import Session
+    from ansible_collections.latchkey.postgres.plugins.module_utils._rotation.rotation import Rotation
+    from ansible_collections.latchkey.postgres.plugins.module_utils._rotation.values import Held
+    from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.document import Credentials
+
+LONGEST = 63  # bytes; the server cuts longer names with a mere notice
+ROLE_SETTING = """
+SELECT substr(setting, 6) FROM pg_roles, unnest(rolconfig) setting
+ WHERE rolname = %(login)s AND setting LIKE 'role=%%'
+"""
+EXISTS = "SELECT rolcanlogin FROM pg_roles WHERE rolname = %(login)s"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setter:
+    """``own``: it is the login's own session, and what it acts as by a setting could not change the password."""
+
+    session: Session
+    own: bool = False
+
+
+# ------------------------------------------------------------------ whose password is the next
+def next_user(rotation: Rotation) -> str:
+    """The login that the next document names."""
+    user = rotation.current.user
+    return _other_of(rotation, user) if rotation.order.strategy is Strategy.ALTERNATE else user
+
+
+def _other_of(rotation: Rotation, user: str) -> str:
+    """The second of two acts as the first; who acts as somebody else can't have a second one."""
+    rows = rotation.session.rows(ROLE_SETTING, {"login": user})
+    if rows and user == rows[0][0] + SECOND:
+        return str(rows[0][0])
+    second = user + SECOND
+    if rows:
+        raise DatabaseRefused(
+            f"login {user} acts as role {rows[0][0]} by a setting, which {second} could not do through it",
+            where=rotation.where,
+            next_step="Use strategy single or admin",
+        )
+    if len(second.encode()) > LONGEST:
+        raise InvalidOption(
+            f"strategy: alternate needs a second login {second}, whose name would be longer than {LONGEST} bytes",
+            next_step="Use strategy single or admin",
+        )
+    return second
+
+
+# ------------------------------------------------------------------ who sets it
+def find_setter(rotation: Rotation, user: str) -> Setter:
+    """Itself, or the second for the first, with any password that is known; else the administrator."""
+    for held in _known(rotation) if rotation.order.strategy is not Strategy.ADMIN else ():
+        if held.user != user and not (rotation.order.strategy is Strategy.ALTERNATE and held.user == user + SECOND):
+            continue
+        login = rotation.order.login(held.credentials)
+        try:
+            return Setter(session=rotation.open(login), own=held.user == user)
+        except ServerUnreachable as error:
+            if probe.read(error, login, refusal=rotation.refusal) is not Answer.REFUSED:
+                raise
+    if rotation.administrator is None:
+        raise DatabaseRefused(
+            f"nobody who may set the password of {user} is known",
+            where=rotation.where,
+            next_step="Name an administrator in admin_secret or login_user",
+        )
+    return Setter(session=rotation.session)
+
+
+def _known(rotation: Rotation) -> c.Iterator[Held]:
+    """The previous is read from the store only if the others do not do."""
+    yield rotation.current
+    if rotation.pending is not None:
+        yield rotation.pending
+    previous = rotation.read_previous()
+    if previous is not None:
+        yield previous
+
+
+# ------------------------------------------------------------------ how
+def statements(rotation: Rotation, setter: Setter, credentials: Credentials) -> tuple[Composable, ...]:
+    """The server gets the verifier and never the password. All of it is one transaction."""
+    user = credentials.username
+    verifier = scram.verifier(setter.session, role=user, password=credentials.password)
+    template = "ALTER ROLE {role} PASSWORD {verifier}"
+    command = sql.statement(template, role=sql.name(user), verifier=sql.literal(verifier))
+    if setter.own:
+        return (sql.keyword("SET LOCAL ROLE NONE"), command)
+    return (*_make_second(rotation, user), command)
+
+
+def _make_second(rotation: Rotation, user: str) -> tuple[Composable, ...]:
+    """A login that owns nothing and is granted nothing: whatever it does, it does as the first."""
+    first = rotation.current.user
+    if user != first + SECOND:
+        return ()
+    if rotation.session.rows(EXISTS, {"login": user}):
+        _require_second(rotation, user, first=first)
+        return ()
+    names = {"first": sql.name(first), "second": sql.name(user)}
+    options = " WITH INHERIT FALSE, SET TRUE" if _has_options(rotation) else ""
+    return (
+        sql.statement("CREATE ROLE {second} LOGIN", **names),
+        sql.statement("GRANT {first} TO {second}{options}", options=sql.keyword(options), **names),
+        sql.statement("ALTER ROLE {second} SET role = {value}", second=names["second"], value=sql.literal(first)),
+    )
+
+
+def _require_second(rotation: Rotation, user: str, *, first: str) -> None:
+    if rotation.session.rows(ROLE_SETTING, {"login": user}) != [(first,)]:
+        raise DatabaseRefused(
+            f"login {user} exists, and does not act as {first}",
+            where=rotation.where,
+            next_step="Rename it, because strategy alternate needs the name; or use strategy single or admin",
+        )
+
+
+def _has_options(rotation: Rotation) -> bool:
+    return rotation.session.connection.info.server_version >= MEMBERSHIP_OPTIONS
+
+
+def remedy(rotation: Rotation, setter: Setter, user: str) -> str:
+    """What gives the right that was missing."""
+    me = setter.session.connection.info.user
+    if setter.own:
+        return f"Where rds.restrict_password_commands is on: GRANT rds_password TO {sql.name(user).as_string(None)}"
+    if not _has_options(rotation):
+        return f"Run as who may: ALTER ROLE {sql.name(me).as_string(None)} CREATEROLE"
+    # Who makes the second login administers it, and needs the same of the first to make it a member.
+    made = rotation.session.rows(EXISTS, {"login": user})
+    wanted = user if made else rotation.current.user
+    return f"Run as who may: {administer(wanted, me).as_string(None)}"

@@ -1,0 +1,184 @@
+# Copyright (c) 2026, Latchkey contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+# Private to this collection: it may change or go at any time.
+
+"""The steps of a rotation in their order. Each may be the last that a run does; `recovery` says how the next goes on.
+
+prepare    the new password is in the store, where readers do not see it
+apply      the server has it: from here on a single login's readers fail, until
+verify     it logs in
+promote    readers get it
+confirm    who reads as they do logs in with just that
+finish     nothing is pending, and the secret tells its age
+
+All that takes long comes before `apply`, or after `promote`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import typing as t
+import uuid
+from dataclasses import replace
+
+from ansible_collections.latchkey.postgres.plugins.module_utils._access import period
+from ansible_collections.latchkey.postgres.plugins.module_utils._deps import psycopg
+from ansible_collections.latchkey.postgres.plugins.module_utils._errors import (
+    DatabaseRefused,
+    LatchkeyError,
+    SecretChanged,
+    SecretUnreadable,
+)
+from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import session as sessions
+from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import sql
+from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.retry import execute_together
+from ansible_collections.latchkey.postgres.plugins.module_utils._rotation import setters
+from ansible_collections.latchkey.postgres.plugins.module_utils._rotation.rotation import read, read_current
+from ansible_collections.latchkey.postgres.plugins.module_utils._rotation.values import Answer, Held
+from ansible_collections.latchkey.postgres.plugins.module_utils._secrets import document
+from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values import PENDING, ROTATED_AT
+
+if t.TYPE_CHECKING:
+    from ansible_collections.latchkey.postgres.plugins.module_utils._rotation.rotation import Rotation
+    from ansible_collections.latchkey.postgres.plugins.module_utils._rotation.setters import Setter
+    from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.document import Credentials
+
+NO_RIGHT = "42501"
+# A password that the server's rules refuse (passwordcheck and its like), by SQLSTATE or class.
+AGAINST_RULES = ("22023", "28")
+OLDER_SESSIONS = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+ WHERE usesysid = (SELECT oid FROM pg_roles WHERE rolname = session_user) AND pid <> ALL (%(ours)s)
+   AND backend_start < (SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid())
+"""
+
+
+class PasswordRefused(DatabaseRefused):
+    """Another password may do."""
+
+
+def prepare(rotation: Rotation) -> None:
+    order, store = rotation.order, rotation.store
+    password = document.generate_password(order.password_length)
+    rotation.context.hide(password)
+    credentials = replace(rotation.current.credentials, username=setters.next_user(rotation), password=password)
+    store.write_pending(order.name, document.compose(credentials), token=str(uuid.uuid4()))
+    rotation.pending = read(order, store, rotation.context, PENDING)
+    if rotation.pending is None or rotation.pending.credentials != credentials:
+        raise SecretChanged("another run has begun to rotate it", where=order.where, next_step="Run again")
+
+
+def apply(rotation: Rotation) -> None:
+    pending = _pending(rotation)
+    setter = setters.find_setter(rotation, pending.user)
+    if pending.user != rotation.current.user:
+        rotation.read_previous()  # the former password of the other login, for `_set_back`
+    try:
+        _set_password(rotation, setter, pending.credentials)
+    except psycopg.Error as error:
+        if not setter.session.lost:
+            _explain(rotation, setter, pending, error)
+        raise
+    rotation.setter = setter
+
+
+def _set_password(rotation: Rotation, setter: Setter, credentials: Credentials) -> None:
+    execute_together(setter.session, setters.statements(rotation, setter, credentials))
+
+
+def _explain(rotation: Rotation, setter: Setter, pending: Held, error: psycopg.Error) -> None:
+    """What the server refused was not done, and is not to be done again."""
+    said = f"{error.diag.message_primary} (SQLSTATE {error.sqlstate})"
+    if error.sqlstate == NO_RIGHT:
+        discard(rotation)
+        me, step = setter.session.connection.info.user, setters.remedy(rotation, setter, pending.user)
+        what = f"login {me} may not set the password of {pending.user}: {said}"
+        raise DatabaseRefused(what, where=rotation.where, next_step=step) from error
+    if (error.sqlstate or "").startswith(AGAINST_RULES):
+        discard(rotation)
+        raise PasswordRefused(
+            f"the server refuses the new password of {pending.user}: {said}",
+            where=rotation.where,
+            next_step="Raise password_length, if it is too short; a server that takes no verifiers can't be rotated",
+        ) from error
+
+
+def verify(rotation: Rotation) -> None:
+    found = rotation.probe(_pending(rotation))
+    if found.error is not None and found.answer is not Answer.IN:
+        _set_back(rotation, rotation.current, found.error)
+
+
+def promote(rotation: Rotation) -> None:
+    """What failed may have been done: readers' own answer counts."""
+    pending, before = _pending(rotation), rotation.current
+    try:
+        rotation.store.promote(rotation.order.name, pending.version, expected=before.version)
+    except SecretUnreadable as error:
+        now = _readers_have(rotation, error)
+        if now.credentials != pending.credentials:
+            _set_back(rotation, now, error)
+
+
+def _readers_have(rotation: Rotation, error: SecretUnreadable) -> Held:
+    """If it can't be told, all stays as it is, and the next run goes on from there."""
+    try:
+        return read_current(rotation.order, rotation.store, rotation.context)
+    except SecretUnreadable:
+        raise error from None
+
+
+def _set_back(rotation: Rotation, readers: Held, error: LatchkeyError) -> t.NoReturn:
+    """As long as the session is open that has set the password: the server gets again what readers have."""
+    target, setter = _pending(rotation).user, rotation.setter
+    known = [one for one in (readers, rotation.previous) if one is not None and one.user == target]
+    done = "the next run goes on from here"
+    if setter is not None and known:
+        try:
+            _set_password(rotation, setter, known[0].credentials)
+            discard(rotation)
+            done = f"{target} has its former password again"
+        except (psycopg.Error, SecretUnreadable):
+            pass  # the next run finds what there is
+    raise type(error)(f"{error.what}; {done}", where=error.where, next_step=error.next_step or "Run again") from error
+
+
+def confirm(rotation: Rotation) -> None:
+    rotation.current = read_current(rotation.order, rotation.store, rotation.context)
+    found = rotation.probe(rotation.current, database=rotation.current.credentials.dbname)
+    if found.error is not None and found.answer is not Answer.IN:
+        raise found.error
+
+
+def finish(rotation: Rotation) -> None:
+    """The age comes first: without it, a run that ends between the two would rotate again."""
+    rotation.finished_at = dt.datetime.now(dt.timezone.utc)
+    rotation.store.tag(rotation.order.name, {ROTATED_AT: period.shown(rotation.finished_at)})
+    discard(rotation)
+
+
+def end_older_sessions(rotation: Rotation) -> None:
+    """Those that began with a password which is no longer valid."""
+    ours = [one.connection.info.backend_pid for one in rotation.sessions if not one.lost]
+    with sessions.connect(rotation.order.login(rotation.current.credentials)) as session, session.writing():
+        session.execute(sql.keyword("SET LOCAL ROLE NONE"))
+        session.rows(OLDER_SESSIONS, {"ours": ours})
+
+
+def discard(rotation: Rotation) -> None:
+    rotation.store.clear_pending(rotation.order.name, _pending(rotation).version)
+    rotation.pending = None
+
+
+def restore(rotation: Rotation) -> None:
+    """The server gets what readers have."""
+    credentials = rotation.current.credentials
+    _set_password(rotation, setters.find_setter(rotation, credentials.username), credentials)
+
+
+def _pending(rotation: Rotation) -> Held:
+    if rotation.pending is None:
+        raise SecretChanged("nothing is pending any more", where=rotation.order.where, next_step="Run again")
+    return rotation.pending
