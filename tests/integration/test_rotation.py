@@ -5,13 +5,21 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
+import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 
+from ansible_collections.latchkey.postgres.plugins.module_utils._rotation import steps
+from ansible_collections.latchkey.postgres.plugins.module_utils._secrets import access
+from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.options import SECRET_STORE, cloud_of
 from tests.fakes import FakeAzure, FakeSecretsManager
+from tests.integration.access import bootstrapped, grant
 from tests.integration.connector_secrets import Aws, Azure, enter
 from tests.integration.product import Log, ask, run_in, succeeded
 from tests.integration.rotation import ADMIN_SECRET, FIRST, WHOLE, Site
@@ -130,3 +138,271 @@ def test_check_mode_writes_nothing(site: Site) -> None:
     assert (said["changed"], said["action"], said["steps"]) == (True, "rotated", WHOLE)
     assert (site.written(), site.store.history(site.secret)) == (written, history)
     assert site.logs_in(FIRST)
+
+
+# ------------------------------------------------------------------ what an earlier run or somebody else has left
+def write_pending(site: Site, **changed: Any) -> str:
+    """Do what a run does before it ends at once; return the version."""
+    cloud = cloud_of(site.store.option | dict.fromkeys(SECRET_STORE["options"].keys() - site.store.option.keys()))
+    document = {**site.stored(), "password": "pw-Pending-password", **changed}
+    return access.open_store(cloud).write_pending(site.secret, json.dumps(document), token=str(uuid.uuid4())).id
+
+
+@pytest.mark.parametrize("strategy", ["single", "admin"])
+@pytest.mark.parametrize("known", [False, True], ids=["before the server knew", "before readers got it"])
+def test_what_was_begun_is_brought_to_its_end_with_the_same_password(site: Site, strategy: str, known: bool) -> None:
+    write_pending(site)
+    if known:
+        site.set_password("pw-Pending-password")
+    admin = {"admin_secret": ADMIN_SECRET} if strategy == "admin" else {}
+    options = {"strategy": strategy, "max_age_days": 30, "window": "0-1" if hour() else "1-2", **admin}
+    checked = succeeded(site.run(check=True, **options))
+    said = succeeded(site.run(**options))
+    assert (said["changed"], said["action"], said["due"]) == (True, "resumed", False)
+    assert said["steps"] == checked["steps"] == WHOLE[3 if known else 1 :]
+    assert site.stored()["password"] == "pw-Pending-password"
+    site.settled()
+    asked = len(site.asked())
+    assert succeeded(site.run(**options))["action"] == "none"
+    assert len(site.asked()) == asked + 1
+
+
+def hour() -> int:
+    """The hour of the day, in UTC."""
+    return dt.datetime.now(dt.timezone.utc).hour
+
+
+def test_a_password_that_was_set_back_is_put_right(site: Site) -> None:
+    rotated(site)
+    site.set_password(FIRST)
+    said = succeeded(site.run(max_age_days=30, force=True))
+    assert said["steps"] == ["restore", *WHOLE]
+    site.settled()
+    site.set_password(json.loads(site.store.previous(site.secret))["password"])
+    before = site.stored()
+    write_pending(site)
+    said = succeeded(site.run(max_age_days=30))
+    assert (said["action"], said["steps"]) == ("resumed", ["restore", *WHOLE[1:]])
+    site.settled()
+    assert site.stored()["password"] != before["password"]
+
+
+def test_a_password_that_nobody_knows_is_replaced_only_by_an_administrator_who_is_told_to(site: Site) -> None:
+    site.set_password("pw-Nobody-knows")
+    before, history = site.verifier(), site.store.history(site.secret)
+    refused(site.run(), REFUSED, f"no password in the secret {site.secret} is that of {site.login}", "force")
+    admin = {"strategy": "admin", "admin_secret": ADMIN_SECRET}
+    refused(site.run(**admin), REFUSED, f"no password in the secret {site.secret} is that of {site.login}")
+    assert (site.verifier(), site.store.history(site.secret)) == (before, history)
+    said = succeeded(site.run(force=True, **admin))
+    assert (said["action"], said["steps"]) == ("rotated", ["restore", *WHOLE])
+    site.settled()
+
+
+def test_what_another_strategy_has_left_is_discarded_or_used(site: Site) -> None:
+    write_pending(site, username=site.second)
+    said = succeeded(site.run(max_age_days=30))
+    assert (said["action"], said["steps"]) == ("resumed", ["discard"])
+    assert site.stored()["password"] == FIRST
+    site.settled()
+    write_pending(site, username=site.second)
+    run_in(site.server, "postgres", f"CREATE ROLE {site.second} LOGIN PASSWORD 'pw-Pending-password'")
+    said = succeeded(site.run(max_age_days=30))
+    assert (said["action"], said["username"]) == ("resumed", site.second)
+    site.settled()
+
+
+@pytest.mark.parametrize("shape", ["rds"])
+def test_a_secret_that_somebody_changes_meanwhile_is_theirs_and_works(site: Site) -> None:
+    theirs = {**site.stored(), "password": "pw-Theirs-password"}
+    site.store.fake.on("UpdateSecretVersionStage", lambda _request: site.put(password="pw-Theirs-password"), times=1)
+    refused(site.run(), UNREADABLE, "somebody else has changed it", "has its former password again")
+    assert site.stored() == theirs
+    site.settled()
+
+
+def test_of_two_runs_at_once_one_rotates_and_the_other_says_so(site: Site) -> None:
+    site.store.fake.delay = 0.05
+    with ThreadPoolExecutor(2) as pool:
+        said = [run.result() for run in [pool.submit(site.run) for _run in range(2)]]
+    assert sorted(succeeded(one)["action"] for one in said) == ["none", "rotated"]
+    assert {one["reason"] for one in said if one["action"] == "none"} == {"another run has rotated it meanwhile"}
+    assert len(site.store.history(site.secret)) == 2
+    site.settled()
+
+
+# ------------------------------------------------------------------ what the server says no to
+@pytest.mark.parametrize("shape", ["rds"])
+def test_an_administrator_without_the_right_is_told_what_gives_it(site: Site) -> None:
+    run_in(site.server, "postgres", f"CREATE ROLE x_{site.number} LOGIN PASSWORD '{FIRST}'")
+    site.put(username=f"x_{site.number}")
+    me = site.server.admin
+    statement = f'GRANT "x_{site.number}" TO "{me}" WITH ADMIN TRUE, INHERIT FALSE, SET FALSE'
+    for strategy in ("admin", "alternate"):
+        said = site.run(strategy=strategy, admin_secret=ADMIN_SECRET)
+        refused(said, REFUSED, f"login {me} may not set the password", "42501", statement)
+        assert not site.store.pending(site.secret)
+    run_in(site.server, "postgres", statement)
+    for strategy in ("admin", "alternate"):
+        rotated(site, strategy=strategy, admin_secret=ADMIN_SECRET)
+
+
+@pytest.mark.parametrize("shape", ["azure"])
+@pytest.mark.parametrize("times", [2, 3])
+def test_a_password_that_the_server_refuses_is_replaced_by_another(
+    site: Site, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    tried: list[str] = []
+    original = steps._set_password
+
+    def strict(rotation: Any, setter: Any, credentials: Any) -> None:
+        tried.append(credentials.password)
+        if len(tried) <= times:
+            raise psycopg.errors.InvalidParameterValue("password is easily cracked")
+        original(rotation, setter, credentials)
+
+    monkeypatch.setattr(steps, "_set_password", strict)
+    said = site.run()
+    assert len(set(tried)) == 3
+    if times == 3:
+        refused(said, REFUSED, "the server refuses the new password", "22023")
+    else:
+        assert succeeded(said)["steps"][-6:] == WHOLE
+    site.settled()
+
+
+def test_older_sessions_end_if_that_is_asked_for(site: Site) -> None:
+    def still_there(said: dict[str, Any]) -> bool:
+        succeeded(said)
+        try:
+            session.execute("SELECT 1")
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    with site.server.connect(user=site.login, password=FIRST) as session:
+        assert still_there(site.run())
+        assert not still_there(site.run(terminate_older_sessions=True))
+    site.settled()
+
+
+@pytest.mark.parametrize("shape", ["rds"])
+def test_a_person_keeps_the_password_as_long_as_the_access_lasts(site: Site) -> None:
+    bootstrapped(site.server)
+    to = {"secret": {"name": site.secret + "-person"}, "secret_store": site.store.option}
+    granted = succeeded(grant(site.server, f"rotation {site.number}", "ada@example.org", **to))
+    options = {"secret": site.secret + "-person"}
+    for check in (True, False):
+        said = succeeded(site.run(check=check, **options))
+        assert (said["changed"], said["action"], said["username"]) == (False, "deferred", granted["login"])
+    assert len(site.store.history(site.secret + "-person")) == 1
+    assert succeeded(site.run(**options, defer_while_active=False))["action"] == "rotated"
+    assert len(site.store.history(site.secret + "-person")) == 2
+
+
+# ------------------------------------------------------------------ what is never done
+@pytest.mark.parametrize("shape", ["rds"])
+@pytest.mark.parametrize(
+    ("options", "kind", "words"),
+    [
+        ({"strategy": "admin"}, INVALID, ["strategy: admin needs an administrator"]),
+        ({"admin_secret": ADMIN_SECRET}, INVALID, ["admin_secret: with strategy single"]),
+        ({"window": "soon"}, INVALID, ["window: 'soon'", "22-04"]),
+        ({"max_age_days": -1}, INVALID, ["max_age_days: -1"]),
+        ({"password_length": 15}, INVALID, ["password_length: 15", "16 to 128"]),
+        ({"password_length": 129}, INVALID, ["password_length: 129"]),
+        ({"login_host": "p.proxy-abc.eu-west-1.rds.amazonaws.com"}, INVALID, ["is an RDS Proxy"]),
+        ({"login_host": "127.0.0.1"}, UNREADABLE, ["it is for another server, localhost:"]),
+        ({"secret": "gone"}, UNREADABLE, ["secret gone in AWS Secrets Manager", "it does not exist"]),
+    ],
+)
+def test_bad_input_is_one_clear_line(site: Site, options: dict[str, Any], kind: str, words: list[str]) -> None:
+    written = site.written()
+    with unchanged(site.server):
+        refused(site.run(**options), kind, *words)
+    assert site.written() == written
+
+
+@pytest.mark.parametrize("shape", ["rds"])
+@pytest.mark.parametrize(
+    ("document", "kind", "words"),
+    [
+        ({"port": 1}, UNREADABLE, ["it is for another server", ":1, than"]),
+        ({"username": "rdsadmin"}, UNREADABLE, ["rdsadmin, a role of the platform"]),
+        ({"username": "x" * 62}, INVALID, ["longer than 63 bytes"]),
+        ({"username": "nobody"}, REFUSED, ["role nobody does not exist"]),
+        ({"username": "readers"}, REFUSED, ["role readers has no LOGIN"]),
+        ({"username": "by_token"}, REFUSED, ["role by_token is in rds_iam", "no password to rotate"]),
+        ({"username": "cloudadmin"}, REFUSED, ["the administrator is cloudadmin"]),
+        ({"username": "somebody"}, REFUSED, ["no password in the secret"]),
+        ({"username": "owned", "password": "owned-password"}, REFUSED, ["acts as role readers by a setting"]),
+        ({"username": "taken", "password": "taken-password"}, REFUSED, ["taken_b exists, and does not act as taken"]),
+    ],
+)
+def test_a_secret_that_is_not_fit_is_refused(site: Site, document: dict[str, Any], kind: str, words: list[str]) -> None:
+    if not ask(site.server, "SELECT FROM pg_roles WHERE rolname = 'readers'"):
+        long = f"CREATE ROLE {'x' * 62} LOGIN PASSWORD '{FIRST}'"
+        owned = "CREATE ROLE owned LOGIN PASSWORD 'owned-password' IN ROLE readers; ALTER ROLE owned SET role = readers"
+        taken = "CREATE ROLE taken LOGIN PASSWORD 'taken-password'; CREATE ROLE taken_b LOGIN"
+        token = "CREATE ROLE by_token LOGIN IN ROLE rds_iam"
+        with site.server.connect() as conn:
+            for command in ("CREATE ROLE readers", "CREATE ROLE somebody LOGIN", token, long, owned, taken):
+                conn.execute(command.encode())
+            conn.execute("GRANT taken TO cloudadmin WITH ADMIN OPTION")
+    site.put(**document)
+    refused(site.run(strategy="alternate", admin_secret=ADMIN_SECRET), kind, *words)
+    assert not site.store.pending(site.secret)
+
+
+@pytest.mark.parametrize("shape", ["rds"])
+@pytest.mark.parametrize("owner", ["rds", "a function", "rds!cluster-1"])
+def test_a_secret_that_somebody_else_rotates_is_left_alone(site: Site, owner: str) -> None:
+    secret = site.store.fake.secrets[site.secret]
+    options: dict[str, Any] = {}
+    if owner == "a function":
+        secret.rotation_enabled = True
+        secret.rotation_lambda = "arn:aws:lambda:eu-west-1:123456789012:function:rotate"
+    elif owner == "rds":
+        secret.owning_service = "rds"
+    else:
+        site.store.put(owner, json.dumps(site.stored()))
+        options = {"secret": owner}
+    refused(site.run(**options), UNREADABLE, "changes it, so nobody else may")
+    if owner == "a function":
+        assert succeeded(site.run(force=True))["action"] == "rotated"
+    else:
+        refused(site.run(**options, force=True), UNREADABLE, "changes it, so nobody else may")
+
+
+@pytest.mark.parametrize("shape", ["rds"])
+def test_a_standby_is_refused(site: Site) -> None:
+    with site.server.standby() as standby:
+        standby.wait_for(site.server)
+        refused(site.run(login_port=standby.port), REFUSED, "this server is a standby")
+    assert site.logs_in(FIRST)
+
+
+@pytest.mark.parametrize("shape", ["azure"])
+def test_a_server_that_takes_any_password_proves_nothing(site: Site, shaped: Shaped) -> None:
+    with_trust = shaped(major=15, shape="azure", hba=("hostssl all all all trust",))
+    one = Site(server=with_trust, store=site.store)
+    one.prepare()
+    before = one.verifier()
+    refused(one.run(), REFUSED, f"a wrong password of {one.login} is taken", "scram-sha-256")
+    assert one.verifier() == before
+    assert not one.store.pending(one.secret)
+
+
+# ------------------------------------------------------------------ where no password ever is
+def test_a_password_is_in_the_store_and_nowhere_else(site: Site) -> None:
+    log, admin = Log(site.server), {"admin_secret": ADMIN_SECRET}
+    said = [site.run(check=True, diff=True), site.run(diff=True), site.run(max_age_days=30)]
+    said += [site.run(strategy="admin", **admin), site.run(strategy="alternate", **admin)]
+    said += [site.run(strategy="alternate", terminate_older_sessions=True), site.run(secret="gone")]
+    write_pending(site, username=site.login)
+    said += [site.run(), site.run(strategy="alternate", login_port=1)]
+    passwords = {json.loads(str(text))["password"] for text in site.store.history(site.secret)}
+    assert len(passwords) >= 5
+    for password in passwords:
+        assert password not in json.dumps(said, default=str)
+        assert password not in log.text()
