@@ -74,15 +74,15 @@ def test_nothing_is_learned_from_a_failure_of_another_kind(text: str, asked: boo
 
 @pytest.mark.parametrize("text", [None, BEGIN + 'FATAL:  too many connections for role "app"'])
 def test_a_server_that_takes_a_wrong_password_proves_nothing(text: str | None) -> None:
-    with fails(text) if text else mock.patch.object(sessions.psycopg, "connect"):
-        with pytest.raises(DatabaseRefused, match="a wrong password of app is taken"):
-            probe.learn_refusal(LOGIN)
+    told = fails(text) if text else mock.patch.object(sessions.psycopg, "connect")
+    with told, pytest.raises(DatabaseRefused, match="a wrong password of app is taken"):
+        probe.learn_refusal(LOGIN)
 
 
 def test_a_login_by_token_is_named() -> None:
-    with fails(BEGIN + 'FATAL:  PAM authentication failed for user "app"'):
-        with pytest.raises(DatabaseRefused, match="app is in rds_iam"):
-            probe.learn_refusal(LOGIN)
+    told = fails(BEGIN + 'FATAL:  PAM authentication failed for user "app"')
+    with told, pytest.raises(DatabaseRefused, match="app is in rds_iam"):
+        probe.learn_refusal(LOGIN)
 
 
 @pytest.mark.parametrize("told", [4711, 4712])

@@ -161,7 +161,8 @@ def lost(order: Order, user: str) -> DatabaseRefused:
         f"no password in the secret {order.name} is that of {user}: neither the current, the pending nor the previous",
         where=order.address.where,
         next_step=(
-            "Look at who has changed it. Then store the right one in the secret; or run with strategy admin and force,"
-            " which gives the login the password in the secret; an administrator's own is reset in the cloud's console"
+            "See who has changed it, and if its VALID UNTIL is over. Then store the right one in the secret, or use"
+            " strategy admin with force, which gives the login the password in the secret. An administrator's own is"
+            " reset in the cloud's console"
         ),
     )

@@ -77,6 +77,8 @@ def _other_of(rotation: Rotation, user: str) -> str:
 # ------------------------------------------------------------------ who sets it
 def find_setter(rotation: Rotation, user: str) -> Setter:
     """Itself, or the second for the first, with any password that is known; else the administrator."""
+    if user == rotation.current.user + SECOND:
+        _require_free_name(rotation, user)
     for held in _known(rotation) if rotation.order.strategy is not Strategy.ADMIN else ():
         if held.user != user and not (rotation.order.strategy is Strategy.ALTERNATE and held.user == user + SECOND):
             continue
@@ -93,6 +95,18 @@ def find_setter(rotation: Rotation, user: str) -> Setter:
             next_step="Name an administrator in admin_secret or login_user",
         )
     return Setter(session=rotation.session)
+
+
+def _require_free_name(rotation: Rotation, second: str) -> None:
+    """What has the name of the second login must be one, or not be there yet."""
+    first = rotation.current.user
+    exists = rotation.session.rows(EXISTS, {"login": second})
+    if exists and rotation.session.rows(ROLE_SETTING, {"login": second}) != [(first,)]:
+        raise DatabaseRefused(
+            f"login {second} exists, and does not act as {first}",
+            where=rotation.where,
+            next_step="Rename it, because strategy alternate needs the name; or use strategy single or admin",
+        )
 
 
 def _known(rotation: Rotation) -> c.Iterator[Held]:
@@ -123,7 +137,6 @@ def _make_second(rotation: Rotation, user: str) -> tuple[Composable, ...]:
     if user != first + SECOND:
         return ()
     if rotation.session.rows(EXISTS, {"login": user}):
-        _require_second(rotation, user, first=first)
         return ()
     names = {"first": sql.name(first), "second": sql.name(user)}
     options = " WITH INHERIT FALSE, SET TRUE" if _has_options(rotation) else ""
@@ -134,15 +147,6 @@ def _make_second(rotation: Rotation, user: str) -> tuple[Composable, ...]:
     )
 
 
-def _require_second(rotation: Rotation, user: str, *, first: str) -> None:
-    if rotation.session.rows(ROLE_SETTING, {"login": user}) != [(first,)]:
-        raise DatabaseRefused(
-            f"login {user} exists, and does not act as {first}",
-            where=rotation.where,
-            next_step="Rename it, because strategy alternate needs the name; or use strategy single or admin",
-        )
-
-
 def _has_options(rotation: Rotation) -> bool:
     return rotation.session.connection.info.server_version >= MEMBERSHIP_OPTIONS
 
@@ -150,7 +154,7 @@ def _has_options(rotation: Rotation) -> bool:
 def remedy(rotation: Rotation, setter: Setter, user: str) -> str:
     """What gives the right that was missing."""
     me = setter.session.connection.info.user
-    if setter.own:
+    if me in (user, user + SECOND):
         return f"Where rds.restrict_password_commands is on: GRANT rds_password TO {sql.name(user).as_string(None)}"
     if not _has_options(rotation):
         return f"Run as who may: ALTER ROLE {sql.name(me).as_string(None)} CREATEROLE"

@@ -60,10 +60,11 @@ class PasswordRefused(DatabaseRefused):
 
 
 def prepare(rotation: Rotation) -> None:
-    order, store = rotation.order, rotation.store
+    order, store, user = rotation.order, rotation.store, setters.next_user(rotation)
+    rotation.setter = setters.find_setter(rotation, user)
     password = document.generate_password(order.password_length)
     rotation.context.hide(password)
-    credentials = replace(rotation.current.credentials, username=setters.next_user(rotation), password=password)
+    credentials = replace(rotation.current.credentials, username=user, password=password)
     store.write_pending(order.name, document.compose(credentials), token=str(uuid.uuid4()))
     rotation.pending = read(order, store, rotation.context, PENDING)
     if rotation.pending is None or rotation.pending.credentials != credentials:
@@ -72,7 +73,7 @@ def prepare(rotation: Rotation) -> None:
 
 def apply(rotation: Rotation) -> None:
     pending = _pending(rotation)
-    setter = setters.find_setter(rotation, pending.user)
+    setter = rotation.setter = rotation.setter or setters.find_setter(rotation, pending.user)
     if pending.user != rotation.current.user:
         rotation.read_previous()  # the former password of the other login, for `_set_back`
     try:
@@ -81,7 +82,6 @@ def apply(rotation: Rotation) -> None:
         if not setter.session.lost:
             _explain(rotation, setter, pending, error)
         raise
-    rotation.setter = setter
 
 
 def _set_password(rotation: Rotation, setter: Setter, credentials: Credentials) -> None:
