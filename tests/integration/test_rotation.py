@@ -199,6 +199,17 @@ def test_a_password_that_nobody_knows_is_replaced_only_by_an_administrator_who_i
     site.settled()
 
 
+def test_that_somebody_else_logs_in_proves_nothing(site: Site) -> None:
+    """Who can write the secret must not have an administrator set a password of any login's."""
+    with site.server.connect_admin() as conn:
+        conn.execute(f"CREATE ROLE victim_{site.number} LOGIN PASSWORD 'pw-Victim-password'".encode())
+    site.put(username=f"victim_{site.number}", password="pw-Attacker-password")
+    for strategy in ("single", "admin", "alternate"):
+        admin = {} if strategy == "single" else {"admin_secret": ADMIN_SECRET}
+        refused(site.run(strategy=strategy, **admin), REFUSED, "no password in the secret")
+    assert site.logs_in("pw-Victim-password", f"victim_{site.number}")
+
+
 def test_what_another_strategy_has_left_is_discarded_or_used(site: Site) -> None:
     write_pending(site, username=site.second)
     said = succeeded(site.run(max_age_days=30))
@@ -253,15 +264,15 @@ def test_a_password_that_the_server_refuses_is_replaced_by_another(
     site: Site, monkeypatch: pytest.MonkeyPatch, times: int
 ) -> None:
     tried: list[str] = []
-    original = steps._set_password
+    original = steps.execute_together
 
-    def strict(rotation: Any, setter: Any, credentials: Any) -> None:
-        tried.append(credentials.password)
+    def strict(session: Any, commands: Any) -> None:
+        tried.append(str(commands))
         if len(tried) <= times:
             raise psycopg.errors.InvalidParameterValue("password is easily cracked")
-        original(rotation, setter, credentials)
+        original(session, commands)
 
-    monkeypatch.setattr(steps, "_set_password", strict)
+    monkeypatch.setattr(steps, "execute_together", strict)
     said = site.run()
     assert len(set(tried)) == 3
     if times == 3:
@@ -378,6 +389,7 @@ def test_a_secret_that_somebody_else_rotates_is_left_alone(site: Site, owner: st
 def test_a_standby_is_refused(site: Site) -> None:
     with site.server.standby() as standby:
         standby.wait_for(site.server)
+        site.put(port=standby.port)
         refused(site.run(login_port=standby.port), REFUSED, "this server is a standby")
     assert site.logs_in(FIRST)
 

@@ -106,7 +106,10 @@ def _observe(rotation: Rotation, *, due: bool) -> tuple[Observation, list[Probe]
     order, current, pending = rotation.order, rotation.current, rotation.pending
     probes = [rotation.probe(one) for one in (current, pending) if one is not None]
     answers = [one.answer for one in probes]
+    other = setters.next_user(rotation)
     previous = rotation.read_previous() if set(answers) == {Answer.REFUSED} else None
+    if previous is not None and previous.user not in (current.user, other):
+        previous = None  # that somebody else logs in proves nothing of this login
     if previous is not None:
         probes.append(rotation.probe(previous))
     seen = Observation(
@@ -116,7 +119,7 @@ def _observe(rotation: Rotation, *, due: bool) -> tuple[Observation, list[Probe]
         due=due,
         promoted=pending is not None and pending.credentials == current.credentials,
         other_login=pending is not None and pending.user != current.user,
-        fits=pending is None or pending.user == setters.next_user(rotation),
+        fits=pending is None or pending.user == other,
         may_reset=order.policy.force and order.strategy is Strategy.ADMIN,
     )
     return seen, probes

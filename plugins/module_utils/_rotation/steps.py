@@ -78,31 +78,36 @@ def apply(rotation: Rotation) -> None:
         rotation.read_previous()  # the former password of the other login, for `_set_back`
     try:
         _set_password(rotation, setter, pending.credentials)
-    except psycopg.Error as error:
-        if not setter.session.lost:
-            _explain(rotation, setter, pending, error)
+    except DatabaseRefused:
+        discard(rotation)  # what the server refused was not done, and is not to be done again
         raise
 
 
 def _set_password(rotation: Rotation, setter: Setter, credentials: Credentials) -> None:
-    execute_together(setter.session, setters.statements(rotation, setter, credentials))
+    try:
+        execute_together(setter.session, setters.statements(rotation, setter, credentials))
+    except psycopg.Error as error:
+        refusal = None if setter.session.lost else _refusal(rotation, setter, credentials.username, error)
+        if refusal is None:
+            raise
+        raise refusal from error
 
 
-def _explain(rotation: Rotation, setter: Setter, pending: Held, error: psycopg.Error) -> None:
-    """What the server refused was not done, and is not to be done again."""
+def _refusal(rotation: Rotation, setter: Setter, user: str, error: psycopg.Error) -> DatabaseRefused | None:
+    """None for what has to do with neither the right nor the password, and may be tried again."""
     said = f"{error.diag.message_primary} (SQLSTATE {error.sqlstate})"
     if error.sqlstate == NO_RIGHT:
-        discard(rotation)
-        me, step = setter.session.connection.info.user, setters.remedy(rotation, setter, pending.user)
-        what = f"login {me} may not set the password of {pending.user}: {said}"
-        raise DatabaseRefused(what, where=rotation.where, next_step=step) from error
+        me, step = setter.session.connection.info.user, setters.remedy(rotation, setter, user)
+        return DatabaseRefused(
+            f"login {me} may not set the password of {user}: {said}", where=rotation.where, next_step=step
+        )
     if (error.sqlstate or "").startswith(AGAINST_RULES):
-        discard(rotation)
-        raise PasswordRefused(
-            f"the server refuses the new password of {pending.user}: {said}",
+        return PasswordRefused(
+            f"the server refuses the new password of {user}: {said}",
             where=rotation.where,
             next_step="Raise password_length, if it is too short; a server that takes no verifiers can't be rotated",
-        ) from error
+        )
+    return None
 
 
 def verify(rotation: Rotation) -> None:
@@ -140,7 +145,7 @@ def _set_back(rotation: Rotation, readers: Held, error: LatchkeyError) -> t.NoRe
             _set_password(rotation, setter, known[0].credentials)
             discard(rotation)
             done = f"{target} has its former password again"
-        except (psycopg.Error, SecretUnreadable):
+        except (psycopg.Error, LatchkeyError):
             pass  # the next run finds what there is
     raise type(error)(f"{error.what}; {done}", where=error.where, next_step=error.next_step or "Run again") from error
 
