@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -134,3 +135,12 @@ class Site:
         assert self.reader_logs_in()
         assert not self.store.pending(self.secret)
         assert self.stored()["team"] == "data"
+
+
+def drive() -> None:
+    """Be a process that rotates: options come in, and it begins at a word."""
+    options = json.loads(sys.stdin.readline())
+    through(ROTATE, {**options, "force": False, "login_port": 1, "secret": "gone"})  # loads what takes long
+    print("ready", flush=True)
+    sys.stdin.readline()
+    print(json.dumps(through(ROTATE, options)), flush=True)

@@ -10,6 +10,7 @@ import json
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -20,6 +21,7 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._secrets import 
 from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.options import SECRET_STORE, cloud_of
 from tests.fakes import FakeAzure, FakeSecretsManager
 from tests.integration.access import bootstrapped, grant
+from tests.integration.ansible_runs import play
 from tests.integration.connector_secrets import Aws, Azure, enter
 from tests.integration.product import Log, ask, run_in, succeeded
 from tests.integration.rotation import ADMIN_SECRET, FIRST, WHOLE, Site
@@ -210,14 +212,21 @@ def test_that_somebody_else_logs_in_proves_nothing(site: Site) -> None:
     assert site.logs_in("pw-Victim-password", f"victim_{site.number}")
 
 
-def test_what_another_strategy_has_left_is_discarded_or_used(site: Site) -> None:
+@pytest.mark.parametrize("known", [False, True])
+def test_what_another_strategy_has_left_is_discarded(site: Site, known: bool) -> None:
     write_pending(site, username=site.second)
+    if known:
+        run_in(site.server, "postgres", f"CREATE ROLE {site.second} LOGIN PASSWORD 'pw-Pending-password'")
     said = succeeded(site.run(max_age_days=30))
     assert (said["action"], said["steps"]) == ("resumed", ["discard"])
     assert site.stored()["password"] == FIRST
     site.settled()
+
+
+def test_what_another_strategy_has_left_is_used_if_readers_have_nothing_else(site: Site) -> None:
     write_pending(site, username=site.second)
     run_in(site.server, "postgres", f"CREATE ROLE {site.second} LOGIN PASSWORD 'pw-Pending-password'")
+    site.set_password("pw-Nobody-knows")
     said = succeeded(site.run(max_age_days=30))
     assert (said["action"], said["username"]) == ("resumed", site.second)
     site.settled()
@@ -418,3 +427,28 @@ def test_a_password_is_in_the_store_and_nowhere_else(site: Site) -> None:
     for password in passwords:
         assert password not in json.dumps(said, default=str)
         assert password not in log.text()
+
+
+# ------------------------------------------------------------------ through Ansible
+@pytest.mark.parametrize("direct", ["auto", "never"])
+def test_both_doors_take_the_group_s_defaults_and_say_the_same(site: Site, direct: str, tmp_path: Path) -> None:
+    options = site.options()
+    common = {key: options.pop(key) for key in ("login_host", "login_port", "ca_cert", "secret_store")}
+    defaults = {"group/latchkey.postgres.pg": {**common, "login_user": "nobody", "login_password": "of-nobody"}}
+    name = "latchkey.postgres.pg_rotate_credentials"
+    module = {"module_defaults": defaults, "no_log": False}
+    tasks = [
+        {name: {**options, "direct": direct}, **module, "check_mode": True, "register": "checked"},
+        {name: {**options, "direct": direct}, **module, "register": "done"},
+        {name: {**options, "direct": direct, "max_age_days": 30}, **module, "register": "again"},
+        {"ansible.builtin.set_fact": {"kept": {one: f"{{{{ {one} }}}}" for one in ("checked", "done", "again")}}},
+    ]
+    played = play(tmp_path, tasks, "-vvvv", env=site.store.environment())
+    assert played.code == 0, played.output
+    (said,) = played.kept.values()
+    assert [said[one]["action"] for one in ("checked", "done", "again")] == ["rotated", "rotated", "none"]
+    assert said["checked"]["steps"] == said["done"]["steps"] == WHOLE
+    assert [said[one]["changed"] for one in ("checked", "done", "again")] == [True, True, False]
+    site.settled()
+    assert site.stored()["password"] not in played.output
+    assert FIRST not in played.output

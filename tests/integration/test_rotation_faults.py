@@ -5,8 +5,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import json
+import os
+import random
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
@@ -22,6 +30,8 @@ if TYPE_CHECKING:
 Shaped = Callable[..., "ShapedServer"]
 Sites = Callable[[], Site]
 When = Literal["before", "after"]
+ROOT = Path(__file__).parents[2]
+KILLS = 10  # for each cloud and strategy
 MAJORS = {"rds": 17, "azure": 15}
 OPTIONS: dict[str, dict[str, Any]] = {
     "single": {},
@@ -120,3 +130,43 @@ def test_a_connection_that_is_lost_at_any_write_is_no_end(sites: Sites, strategy
         site.healed(**OPTIONS[strategy])
     assert after > 20
     assert (kept_out > 0) is (strategy != "alternate"), kept_out
+
+
+@pytest.mark.parametrize("strategy", ["single", "alternate"])
+def test_runs_that_are_killed_at_any_time_are_completed_by_the_next(sites: Sites, strategy: str) -> None:
+    moments, cut_short, whole = random.Random(strategy), 0, 0.0  # noqa: S311
+    for kill in range(KILLS + 1):
+        site = sites()
+        with victim(site, **OPTIONS[strategy]) as process:
+            start = time.monotonic()
+            print(file=process.stdin, flush=True)
+            if kill:
+                time.sleep(moments.uniform(0, 0.9 * whole))
+                process.kill()
+            process.wait()
+            whole = whole or time.monotonic() - start
+            cut_short += process.returncode < 0
+        if strategy == "alternate":
+            assert site.reader_logs_in()
+        site.healed(**OPTIONS[strategy])
+    assert cut_short > KILLS // 2
+
+
+@contextlib.contextmanager
+def victim(site: Site, **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """Start a process that will rotate when it is told to."""
+    with subprocess.Popen(
+        [sys.executable, "-c", "from tests.integration.rotation import drive; drive()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / '.venv' / 'collections'}"},
+    ) as process:
+        try:
+            print(json.dumps(site.options(**options)), file=process.stdin, flush=True)
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            yield process
+        finally:
+            process.kill()

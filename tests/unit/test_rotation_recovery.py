@@ -36,6 +36,8 @@ NOON = dt.datetime(2026, 11, 22, 12, 30, tzinfo=dt.timezone.utc)
         (NO, IN, {"fits": False}, Action.PROMOTE),
         (NO, IN, {"other_login": True}, Action.PROMOTE),
         (IN, IN, {"other_login": True}, Action.PROMOTE),
+        (IN, IN, {"other_login": True, "fits": False}, Action.DISCARD),
+        (IN, IN, {"fits": False}, Action.STOP_BOTH),
         (IN, IN, {}, Action.STOP_BOTH),
         (IN, IN, {"promoted": True}, Action.FINISH),
         (IN, IN, {"promoted": True, "fits": False}, Action.FINISH),

@@ -11,9 +11,9 @@
 |-----------|---------|---------|----------|-----------------------------------------------------|
 | no        | yes     |         |          | ROTATE if due, else NOTHING                         |
 | yes       | yes     | no      |          | APPLY: it ended before the server knew              |
-| other's   | yes     | no      |          | DISCARD: another strategy left it                   |
+| unfit     | yes     | no      |          | DISCARD: another strategy has left it               |
 | yes       | no      | yes     |          | PROMOTE: it ended before readers got it             |
-| yes       | yes     | yes     |          | PROMOTE if of the other login, else STOP_BOTH       |
+| yes       | yes     | yes     |          | STOP_BOTH; of another login PROMOTE, unfit DISCARD  |
 | = current | yes     |         |          | FINISH: it ended before it was cleared              |
 | any       | no      | no      | yes      | RESTORE: changed by hand, or a backup came back     |
 | any       | no      | no      | no       | RESTORE if it may be reset, else STOP_LOST          |
@@ -64,10 +64,17 @@ def decide(seen: Observation) -> Action:
         return Action.STOP_UNKNOWN
     current = seen.current is Answer.IN
     if seen.pending is Answer.IN and not seen.promoted:
-        return Action.PROMOTE if seen.other_login or not current else Action.STOP_BOTH
+        return _roll_forward(seen) if current else Action.PROMOTE
     if current:
         return _go_on(seen)
     return Action.RESTORE if seen.previous is Answer.IN or seen.may_reset else Action.STOP_LOST
+
+
+def _roll_forward(seen: Observation) -> Action:
+    """Two passwords of one login can't both be right; of two logins they are."""
+    if not seen.other_login:
+        return Action.STOP_BOTH
+    return Action.PROMOTE if seen.fits else Action.DISCARD
 
 
 def _go_on(seen: Observation) -> Action:

@@ -32,7 +32,7 @@ if t.TYPE_CHECKING:
     from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.session import Login, Session
     from ansible_collections.latchkey.postgres.plugins.module_utils._rotation.options import Order
     from ansible_collections.latchkey.postgres.plugins.module_utils._rotation.setters import Setter
-    from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values import Store
+    from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values import Store, Version
 
 
 @dataclass(kw_only=True)
@@ -85,19 +85,20 @@ class Rotation:
 
 def read(order: Order, store: Store, context: Context, stage: str) -> Held | None:
     try:
-        found = store.read(order.name, stage=stage)
+        return _parsed(order, context, store.read(order.name, stage=stage), where=f"{order.where}, {stage}")
     except SecretMissing:
         return None
-    credentials = document.parse(found.text, where=f"{order.where}, {stage}", username=order.fallback)
-    context.hide(credentials.password)
-    return Held(version=found.id, credentials=credentials)
 
 
 def read_current(order: Order, store: Store, context: Context) -> Held:
-    found = store.read(order.name)
-    credentials = document.parse(found.text, where=order.where, username=order.fallback)
+    held = _parsed(order, context, store.read(order.name), where=order.where)
+    guards.require_of_server(order, held.credentials)
+    return held
+
+
+def _parsed(order: Order, context: Context, found: Version, *, where: str) -> Held:
+    credentials = document.parse(found.text, where=where, username=order.fallback)
     context.hide(credentials.password)
-    guards.require_of_server(order, credentials)
     return Held(version=found.id, credentials=credentials)
 
 
