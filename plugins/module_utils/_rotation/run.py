@@ -33,12 +33,13 @@ if t.TYPE_CHECKING:
 
 Step = c.Callable[[Rotation], None]
 
-FROM_PROMOTE: tuple[Step, ...] = (steps.promote, steps.confirm, steps.finish)
-FROM_APPLY: tuple[Step, ...] = (steps.apply, steps.verify, *FROM_PROMOTE)
+# What logs in is verified once more: the second of two logins must also act as the first.
+FROM_VERIFY: tuple[Step, ...] = (steps.verify, steps.promote, steps.confirm, steps.finish)
+FROM_APPLY: tuple[Step, ...] = (steps.apply, *FROM_VERIFY)
 PATHS: c.Mapping[Action, tuple[Step, ...]] = {
     Action.ROTATE: (steps.prepare, *FROM_APPLY),
     Action.APPLY: FROM_APPLY,
-    Action.PROMOTE: FROM_PROMOTE,
+    Action.PROMOTE: FROM_VERIFY,
     Action.FINISH: (steps.confirm, steps.finish),
     Action.DISCARD: (steps.discard,),
     Action.RESTORE: (steps.restore,),

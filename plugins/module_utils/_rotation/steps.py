@@ -36,7 +36,7 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.retry import execute_together
 from ansible_collections.latchkey.postgres.plugins.module_utils._rotation import setters
 from ansible_collections.latchkey.postgres.plugins.module_utils._rotation.rotation import read, read_current
-from ansible_collections.latchkey.postgres.plugins.module_utils._rotation.values import Answer, Held
+from ansible_collections.latchkey.postgres.plugins.module_utils._rotation.values import SECOND, Answer, Held
 from ansible_collections.latchkey.postgres.plugins.module_utils._secrets import document
 from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values import PENDING, ROTATED_AT
 
@@ -111,9 +111,26 @@ def _refusal(rotation: Rotation, setter: Setter, user: str, error: psycopg.Error
 
 
 def verify(rotation: Rotation) -> None:
-    found = rotation.probe(_pending(rotation))
+    pending = _pending(rotation)
+    found = rotation.probe(pending)
     if found.error is not None and found.answer is not Answer.IN:
         _set_back(rotation, rotation.current, found.error)
+    if pending.user == rotation.current.user + SECOND:
+        _require_acting(rotation, pending, first=rotation.current.user)
+
+
+def _require_acting(rotation: Rotation, second: Held, *, first: str) -> None:
+    """A server ignores a setting of the role that is not, or no longer, allowed; some releases ignore all of them."""
+    with sessions.connect(rotation.order.login(second.credentials), read_only=True) as session:
+        acting = session.rows("SELECT current_user::text")[0][0]
+    if acting == first:
+        return
+    error = DatabaseRefused(
+        f"login {second.user} acts as {acting}, not as {first}",
+        where=rotation.where,
+        next_step=f"See that it is a member of {first}, and that the server is of the newest minor release",
+    )
+    _set_back(rotation, rotation.current, error)
 
 
 def promote(rotation: Rotation) -> None:
