@@ -236,7 +236,8 @@ def test_what_another_strategy_has_left_is_discarded(site: Site, known: bool) ->
 
 def test_what_another_strategy_has_left_is_used_if_readers_have_nothing_else(site: Site) -> None:
     write_pending(site, username=site.second)
-    run_in(site.server, "postgres", f"CREATE ROLE {site.second} LOGIN PASSWORD 'pw-Pending-password'")
+    second = f"CREATE ROLE {site.second} LOGIN PASSWORD 'pw-Pending-password' IN ROLE {site.login}"
+    run_in(site.server, "postgres", second, f"ALTER ROLE {site.second} SET role = {site.login}")
     site.set_password("pw-Nobody-knows")
     said = succeeded(site.run(max_age_days=30))
     assert (said["action"], said["username"]) == ("resumed", site.second)
