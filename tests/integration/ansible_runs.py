@@ -7,16 +7,23 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.fakes import clean_environment
+import yaml
+
+from tests.fakes import FakeAzure, FakeSecretsManager, clean_environment
 
 ROOT = Path(__file__).parents[2]
+VAULT = "people"
+HERE = {"connection": "local", "vars": {"ansible_python_interpreter": "{{ ansible_playbook_python }}"}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,3 +77,76 @@ def play(
     )
     kept = {path.stem.removeprefix("kept-"): json.loads(path.read_text()) for path in home.glob("kept-*.json")}
     return Played(code=done.returncode, output=done.stdout, kept=kept)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What ansible-playbook said; `results` is what its hosts kept."""
+
+    code: int
+    output: str
+    results: dict[str, dict[str, Any]]
+
+    @property
+    def recap(self) -> dict[str, tuple[int, int]]:
+        """The numbers of changed and of failed tasks, by host."""
+        line = re.compile(r"^(\S+) +: ok=\d+ +changed=(\d+) +unreachable=\d+ +failed=(\d+)", re.M)
+        return {name: (int(changed), int(failed)) for name, changed, failed in line.findall(self.output)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Project:
+    """A directory with an inventory, whose groups say what cloud a host is in."""
+
+    path: Path
+    aws: FakeSecretsManager
+    azure: FakeAzure
+
+    def inventory(self, group: str, **hosts: dict[str, Any]) -> None:
+        """Add hosts to a group."""
+        place = self.path / "inventory.yml"
+        content = yaml.safe_load(place.read_text()) if place.exists() else {}
+        known = content.setdefault(group, {"hosts": {}})["hosts"]
+        known.update(hosts)
+        place.write_text(yaml.safe_dump(content))
+
+    def play(self, role: str, **options: Any) -> None:
+        """Write play.yml, which gives the role these options and keeps what it found."""
+        keep = {
+            "content": f"{{{{ {role}_result | to_json }}}}",
+            "dest": f"{self.path}/kept/{{{{ inventory_hostname }}}}.json",
+        }
+        play = {
+            "hosts": "all",
+            "gather_facts": False,
+            "roles": [{"role": f"latchkey.postgres.{role}", **{f"{role}_{k}": v for k, v in options.items()}}],
+            "post_tasks": [{"copy": keep, "changed_when": False, "check_mode": False, "no_log": True, **HERE}],
+        }
+        (self.path / "play.yml").write_text(yaml.safe_dump([play]))
+
+    def run(self, *arguments: str, playbook: str = "play.yml", **variables: Any) -> Run:
+        program, kept = Path(sys.executable).with_name("ansible-playbook"), self.path / "kept"
+        shutil.rmtree(kept, ignore_errors=True)
+        kept.mkdir()
+        done = subprocess.run(
+            [program, "-i", "inventory.yml", "-e", json.dumps(variables), playbook, *arguments],
+            cwd=self.path,
+            env=environment(self.path, **{**self.aws.environment(), **self.azure.environment("secret")}),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        found = {place.stem: json.loads(place.read_text()) for place in kept.glob("*.json")}
+        return Run(code=done.returncode, output=done.stdout, results=found)
+
+    def store(self, name: str, content: dict[str, Any]) -> None:
+        """Make a secret in AWS, as somebody would who set the server up."""
+        self.aws.create({"Name": name, "SecretString": json.dumps(content), "ClientRequestToken": uuid.uuid4().hex})
+
+    def value(self, shape: str, name: str) -> dict[str, Any]:
+        """The current value of a secret in the store of a shape's cloud, from behind the scenes."""
+        vault = self.azure.vaults[VAULT]
+        text = self.aws.secrets[name].value() if shape == "rds" else vault.secrets[name].latest.value
+        found: dict[str, Any] = json.loads(text or "")
+        return found

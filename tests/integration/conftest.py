@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest import mock
@@ -14,7 +15,8 @@ from unittest import mock
 import pytest
 
 from ansible_collections.latchkey.postgres.plugins.module_utils._secrets import access
-from tests.fakes import clean_environment
+from tests.fakes import FakeAzure, FakeSecretsManager, clean_environment
+from tests.integration.ansible_runs import VAULT, Project
 
 Enter = Callable[[dict[str, str]], None]
 
@@ -44,3 +46,17 @@ def enter(tmp_path: Path) -> Iterator[Enter]:
             stack.enter_context(mock.patch.dict(os.environ, {**clean, **variables}, clear=True))
 
         yield set_to
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    """A place to run playbooks from, with both clouds' stores."""
+    with FakeSecretsManager() as aws, FakeAzure() as azure:
+        azure.add_vault(VAULT)
+        yield Project(path=tmp_path, aws=aws, azure=azure)
+
+
+@pytest.fixture
+def unique() -> str:
+    """Part of the names of one test."""
+    return uuid.uuid4().hex[:8]

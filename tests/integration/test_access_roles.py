@@ -5,14 +5,8 @@
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
-import subprocess
-import sys
-import uuid
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,105 +15,28 @@ import yaml
 
 from ansible_collections.latchkey.postgres.plugins.module_utils._access import options as grant_options
 from ansible_collections.latchkey.postgres.plugins.module_utils._access import sweep_options
-from tests.fakes import FakeAzure, FakeSecretsManager
+from ansible_collections.latchkey.postgres.plugins.module_utils._rotation import options as rotation_options
 from tests.integration.access import DATABASE, bootstrapped, expire, gets_in, grant, person, refusal
-from tests.integration.ansible_runs import ROOT, environment, play
+from tests.integration.ansible_runs import ROOT, VAULT, Project, play
 from tests.integration.product import CONNECTOR, SECRET, ask, succeeded
 from tests.rig import ShapedServer
 
 MAJORS = {"rds": 15, "azure": 17}
-VAULT = "people"
 READ, WRITE = "SELECT count(*) FROM alpha_s.t_plain", "DELETE FROM alpha_s.t_plain"
 INSUFFICIENT_PRIVILEGE = "42501"
-HERE = {"connection": "local", "vars": {"ansible_python_interpreter": "{{ ansible_playbook_python }}"}}
 SHOWN = SECRET.partition("é")[0]  # the part that is the same however a text is quoted
 # What the roles call differently, because their own name stands before it.
 RENAMED = {"items": "access", "message": "access_details"}
-SHORT = {"database", "permission", "schemas", "tables", "routines", "role"}
+# What modules do not have.
+OWN = {
+    "access": {"database", "permission", "schemas", "tables", "routines", "role"},
+    "rotation": {"secrets"},
+    "sweep": set(),
+}
 # Here a text will do for what is a list or a dictionary to the module.
 LOOSE = {"access_items", "access_secret"}
 
 Shaped = Callable[..., ShapedServer]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """What ansible-playbook said; `results` is what its hosts kept."""
-
-    code: int
-    output: str
-    results: dict[str, dict[str, Any]]
-
-    @property
-    def recap(self) -> dict[str, tuple[int, int]]:
-        """The numbers of changed and of failed tasks, by host."""
-        line = re.compile(r"^(\S+) +: ok=\d+ +changed=(\d+) +unreachable=\d+ +failed=(\d+)", re.M)
-        return {name: (int(changed), int(failed)) for name, changed, failed in line.findall(self.output)}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Project:
-    """A directory with an inventory, whose groups say what cloud a host is in."""
-
-    path: Path
-    aws: FakeSecretsManager
-    azure: FakeAzure
-
-    def inventory(self, group: str, **hosts: dict[str, Any]) -> None:
-        """Add hosts to a group."""
-        place = self.path / "inventory.yml"
-        content = yaml.safe_load(place.read_text()) if place.exists() else {}
-        known = content.setdefault(group, {"hosts": {}})["hosts"]
-        known.update(hosts)
-        place.write_text(yaml.safe_dump(content))
-
-    def play(self, role: str, **options: Any) -> None:
-        """Write play.yml, which gives the role these options and keeps what it found."""
-        keep = {
-            "content": f"{{{{ {role}_result | to_json }}}}",
-            "dest": f"{self.path}/kept/{{{{ inventory_hostname }}}}.json",
-        }
-        play = {
-            "hosts": "all",
-            "gather_facts": False,
-            "roles": [{"role": f"latchkey.postgres.{role}", **{f"{role}_{k}": v for k, v in options.items()}}],
-            "post_tasks": [{"copy": keep, "changed_when": False, "check_mode": False, "no_log": True, **HERE}],
-        }
-        (self.path / "play.yml").write_text(yaml.safe_dump([play]))
-
-    def run(self, *arguments: str, playbook: str = "play.yml", **variables: Any) -> Run:
-        program, kept = Path(sys.executable).with_name("ansible-playbook"), self.path / "kept"
-        shutil.rmtree(kept, ignore_errors=True)
-        kept.mkdir()
-        done = subprocess.run(
-            [program, "-i", "inventory.yml", "-e", json.dumps(variables), playbook, *arguments],
-            cwd=self.path,
-            env=environment(self.path, **{**self.aws.environment(), **self.azure.environment("secret")}),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        found = {place.stem: json.loads(place.read_text()) for place in kept.glob("*.json")}
-        return Run(code=done.returncode, output=done.stdout, results=found)
-
-    def store(self, name: str, content: dict[str, Any]) -> None:
-        """Make a secret in AWS, as somebody would who set the server up."""
-        self.aws.create({"Name": name, "SecretString": json.dumps(content), "ClientRequestToken": uuid.uuid4().hex})
-
-    def value(self, shape: str, name: str) -> dict[str, Any]:
-        """The current value of a secret in the store of a shape's cloud, from behind the scenes."""
-        vault = self.azure.vaults[VAULT]
-        text = self.aws.secrets[name].value() if shape == "rds" else vault.secrets[name].latest.value
-        found: dict[str, Any] = json.loads(text or "")
-        return found
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Iterator[Project]:
-    with FakeSecretsManager() as aws, FakeAzure() as azure:
-        azure.add_vault(VAULT)
-        yield Project(path=tmp_path, aws=aws, azure=azure)
 
 
 @pytest.fixture(scope="module")
@@ -135,12 +52,6 @@ def fleet(shaped_once: Shaped) -> Callable[[str], ShapedServer]:
         return server
 
     return get
-
-
-@pytest.fixture
-def unique() -> str:
-    """Part of the names of one test."""
-    return uuid.uuid4().hex[:8]
 
 
 def described(server: ShapedServer, **more: Any) -> dict[str, Any]:
@@ -417,14 +328,18 @@ def may_be_empty(option: dict[str, Any]) -> bool:
 
 @pytest.mark.parametrize(
     ("role", "arguments"),
-    [("access", grant_options.ARGUMENTS), ("sweep", sweep_options.ARGUMENTS)],
-    ids=["access", "sweep"],
+    [
+        ("access", grant_options.ARGUMENTS),
+        ("rotation", rotation_options.ARGUMENTS),
+        ("sweep", sweep_options.ARGUMENTS),
+    ],
+    ids=["access", "rotation", "sweep"],
 )
 def test_a_role_has_the_options_of_its_module_with_the_same_types_and_defaults(
     role: str, arguments: dict[str, Any]
 ) -> None:
     options = documented(role)
-    own = SHORT if role == "access" else set()
+    own = OWN[role]
     assert {RENAMED.get(name, name) for name in options.keys() - own} == arguments.keys() - {"direct"}
     defaults = yaml.safe_load((ROOT / "roles" / role / "defaults" / "main.yml").read_text())
     for name, option in options.items():
