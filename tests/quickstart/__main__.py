@@ -13,7 +13,7 @@ import time
 
 import psycopg
 
-from tests.quickstart import access, proof, show
+from tests.quickstart import access, proof, rotation, show
 from tests.quickstart.fleet import PLAYBOOK, Fleet, start
 from tests.quickstart.show import Story
 from tests.quickstart.stores import NAMES
@@ -49,8 +49,10 @@ def run(*, keep_for: int | None = None) -> int:
             show.uncovered(stories)
             visits = access.show_it(fleet)
             show.visits(visits)
-            complaints = [f"{story.name}: {complaint}" for story in stories for complaint in story.complaints]
-            complaints += [f"{one.name}: {complaint}" for one in visits for complaint in one.complaints]
+            rotations = rotation.show_it(fleet)
+            show.rotations(rotations)
+            told = (*stories, *visits, *rotations)
+            complaints = [f"{one.name}: {complaint}" for one in told for complaint in one.complaints]
             if keep_for is not None and not complaints:
                 keep(fleet, keep_for)
     except KeyboardInterrupt:

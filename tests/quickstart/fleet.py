@@ -33,6 +33,7 @@ PLAYBOOK = "playbooks/quickstart.yml"
 STRICT = 17
 SLUG = "regex_replace('[^0-9A-Za-z]+', '-')"
 GROUPS = {"rds": "pg_rds", "azure": "pg_azure"}
+STRATEGIES = {"rds": "single", "azure": "alternate"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +72,11 @@ class Fleet:
         for name, server in self.servers.items():
             shape = server.shape.name
             group = groups.setdefault(
-                GROUPS[shape], {"hosts": {}, "vars": {"pg_secret_store": self.stores.options(shape)}}
+                GROUPS[shape],
+                {
+                    "hosts": {},
+                    "vars": {"pg_secret_store": self.stores.options(shape), "rotation_strategy": STRATEGIES[shape]},
+                },
             )
             group["hosts"][name] = {"pg_host": server.host, "pg_port": server.port, "pg_ca_cert": str(server.ca)}
         common = {

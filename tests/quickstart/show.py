@@ -17,6 +17,7 @@ from tests.rig import Coverage
 if TYPE_CHECKING:
     from tests.quickstart.access import Visit
     from tests.quickstart.fleet import Fleet
+    from tests.quickstart.rotation import Rotation
 
 WIDTH = 110
 REASONS = {
@@ -120,6 +121,16 @@ def visits(found: list[Visit]) -> None:
         textwrap.fill(found[0].answers["grant"]["access_details"], WIDTH, initial_indent="  ", subsequent_indent="  ")
     )
     print()
+    _columns(rows)
+
+
+def rotations(found: list[Rotation]) -> None:
+    """Print what became of the connectors' passwords, and of those who use them."""
+    rows = [
+        ("", *(one.name for one in found)),
+        *((what, *(one.found[what] for one in found)) for what in found[0].found),
+    ]
+    print("The connectors got new passwords, while readers of the secrets logged in all the time:\n")
     _columns(rows)
 
 

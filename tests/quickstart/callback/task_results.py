@@ -14,7 +14,9 @@ from typing import Any
 from ansible.plugins.callback import CallbackBase
 
 # A playbook has one of them.
-ACTIONS = {f"latchkey.postgres.pg_{name}" for name in ("apono_bootstrap", "access_grant", "access_sweep")}
+ACTIONS = {
+    f"latchkey.postgres.pg_{name}" for name in ("apono_bootstrap", "access_grant", "access_sweep", "rotate_credentials")
+}
 
 
 class CallbackModule(CallbackBase):
