@@ -20,6 +20,7 @@ import psycopg
 import pytest
 
 from tests.quickstart.access import EXPECTED, MOMENT, Visit
+from tests.quickstart.rotation import Reader, Rotation
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "tests.quickstart"]
@@ -80,12 +81,41 @@ def shows_more_than_the_vendor_reaches_and_what_a_person_meets(output: str) -> N
         "after the sweep, her session": ["ended", "ended"],
         "open logins of people": ["0", "0"],
     }
+    assert {head: table[head] for head in ("strategy", "readers that failed", "the password before", "again")} == {
+        "strategy": ["single", "alternate"],
+        "readers that failed": ["0", "0"],
+        "the password before": ["refused", "valid until the next"],
+        "again": ["not due", "not due"],
+    }
+    assert table["readers that had to try again"][1] == "0"
     assert re.search(r"You have READ_ONLY on appdb_open in beta_s until \S+Z:\s+postgresql://ada_\S+@", output)
 
 
-def test_the_quickstart_shows_what_it_is_for_and_keeps_its_servers_if_asked(
-    place: Path,
+@pytest.mark.parametrize(
+    ("strategy", "seen", "complaints"),
+    [
+        ("single", {"logins": 9, "tried_again": 2}, []),
+        ("single", {"logins": 9, "failures": 1}, ["readers that failed: 1"]),
+        ("alternate", {"logins": 9, "tried_again": 2}, ["readers that had to try again: 2"]),
+        ("alternate", {}, ["nobody logged in while it was rotated"]),
+    ],
+)
+def test_what_a_reader_meets_is_a_complaint_if_it_is_not_what_it_should_be(
+    strategy: str, seen: dict[str, int], complaints: list[str]
 ) -> None:
+    found = Rotation(
+        name="orders",
+        strategy=strategy,
+        answer={"username": "app"},
+        seconds=1,
+        reader=Reader(fleet=mock.Mock(), name="orders", **seen),
+        before="refused" if strategy == "single" else "valid until the next",
+        again={"action": "none", "due": False},
+    )
+    assert found.complaints == complaints
+
+
+def test_the_quickstart_shows_what_it_is_for_and_keeps_its_servers_if_asked(place: Path) -> None:
     done = subprocess.run(
         COMMAND,
         cwd=ROOT,
