@@ -51,7 +51,7 @@ def run(*, keep_for: int | None = None) -> int:
             show.visits(visits)
             rotations = rotation.show_it(fleet)
             show.rotations(rotations)
-            told = (*stories, *visits, *rotations)
+            told: list[Story | access.Visit | rotation.Rotation] = [*stories, *visits, *rotations]
             complaints = [f"{one.name}: {complaint}" for one in told for complaint in one.complaints]
             if keep_for is not None and not complaints:
                 keep(fleet, keep_for)
