@@ -68,7 +68,7 @@ matrix: .venv/run  ## Effects and properties with servers of all PostgreSQL vers
 bench: .venv/run  ## Measure speed
 	@$(RUN) python -m tests.bench
 
-fault: .venv/run  ## Kill runs of the access modules at any moment, 500 times and more
+fault: .venv/run  ## Kill runs at any moment, some 2000 times
 	@$(RUN) python -m tests.fault $(if $(COUNT),--count $(COUNT))
 
 sanity: .venv/run  ## ansible-test sanity

@@ -1,11 +1,12 @@
 # Copyright (c) 2026, Latchkey contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Kill runs of the access modules at any moment: `make fault`, or `python -m tests.fault --count 50 --only revoke`.
+"""Kill runs at any moment: `make fault`, or `python -m tests.fault --count 50 --only revoke,single`.
 
-So many kills at random moments and, with 500 of them, one after each answer of the server or the store that a run
-waits for; with fewer a part of these. After each one run more must put all right, which the superuser and the people
-themselves look at.
+So many kills of the access modules at random moments and, with 500 of them, one after each answer of the server or the
+store that a run waits for; with fewer a part of these. Twice as many of a rotation, these included, with each strategy
+and each store. After each one run more must put all right, which the superuser, the people themselves and readers of
+the secret look at.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ import contextlib
 import math
 import os
 import secrets
+import statistics
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import psycopg
 
@@ -27,12 +30,16 @@ from tests.fakes import FakeSecretsManager, clean_environment
 from tests.fault.ground import Ground
 from tests.fault.killer import Victim
 from tests.fault.operations import EXISTING, FRESH, OPERATIONS, OTHER, PASSWORD
+from tests.fault.rotation import PLACES as ROTATED
+from tests.fault.rotation import STRATEGIES, Window, rotate
 from tests.fault.trials import Result, Trials
 from tests.integration.access import DATABASE, bootstrapped, connector_options
 from tests.integration.product import run_in
 from tests.rig import RigError, shaped_server
 
 COUNT = 500
+ROTATIONS = 2  # for each kill of the access modules
+KNOWN = (*OPERATIONS, *STRATEGIES)
 HOOK = (
     "CREATE SCHEMA engine",
     "GRANT USAGE ON SCHEMA engine TO PUBLIC",
@@ -62,32 +69,67 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     print(f"seed {options.seed}", flush=True)
     begin = time.monotonic()
-    others = [name for name in options.only if name != "token"]
-    work = {place: others for place in PLACES if others} | ({TOKENS: ["token"]} if "token" in options.only else {})
-    each = options.count / len(options.only)
     results: list[Result] = []
-    failures: list[str] = []
-    with ThreadPoolExecutor(len(work)) as pool:
+    windows: list[Window] = []
+    failures = [*kill_access(options, results), *kill_rotations(options, results, windows)]
+    code = tell(results, seconds=time.monotonic() - begin)
+    tell_windows(windows)
+    print("".join(f"tests.fault: {line}\n" for line in failures), end="", file=sys.stderr)
+    return 1 if failures else code
+
+
+def kill_access(options: argparse.Namespace, results: list[Result]) -> list[str]:
+    """Kill runs of the access modules; return what could not be tried."""
+    names = [name for name in options.only if name in OPERATIONS]
+    others = [name for name in names if name != "token"]
+    work = {place: others for place in PLACES if others} | ({TOKENS: ["token"]} if "token" in names else {})
+    each = options.count / max(len(names), 1)
+    with ThreadPoolExecutor(max(len(work), 1)) as pool:
         runs = {
             place: pool.submit(
                 run,
                 place,
-                names,
+                some,
                 seed=options.seed,
                 count=math.ceil(each if place.engine else each / len(PLACES)),
                 share=min(1.0, options.count / COUNT),
                 results=results,
             )
-            for place, names in work.items()
+            for place, some in work.items()
         }
-        for place, one in runs.items():
-            try:
-                one.result()
-            except (RigError, RuntimeError, psycopg.Error) as error:
-                failures.append(f"tests.fault: {place}: {error}")
-    code = tell(results, seconds=time.monotonic() - begin)
-    print("".join(f"{line}\n" for line in failures), end="", file=sys.stderr)
-    return 1 if failures else code
+        return list(complaints(runs))
+
+
+def kill_rotations(options: argparse.Namespace, results: list[Result], windows: list[Window]) -> list[str]:
+    """Kill rotations; return what could not be tried."""
+    names = [name for name in options.only if name in STRATEGIES]
+    with ThreadPoolExecutor(len(ROTATED)) as pool:
+        runs = {
+            shape: pool.submit(
+                rotate,
+                shape,
+                names,
+                seed=options.seed,
+                kills=math.ceil(ROTATIONS * options.count / len(ROTATED) / len(names)),
+                share=min(1.0, options.count / COUNT),
+                results=results,
+            )
+            for shape in ROTATED
+            if names
+        }
+        failures = list(complaints(runs))
+    for one in runs.values():
+        windows += [] if one.exception() else one.result()
+    return failures
+
+
+def complaints(runs: Mapping[Any, Future[Any]]) -> Iterator[str]:
+    """Yield what went wrong with the trials themselves."""
+    for place, one in runs.items():
+        try:
+            one.result()
+        except (RigError, RuntimeError, psycopg.Error) as error:
+            yield f"{place}: {error}"
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -96,7 +138,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--count", type=int, default=COUNT, help="kills at random moments; default: %(default)s")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6), help="default: another one each time")
     parser.add_argument(
-        "--only", type=chosen, default=list(OPERATIONS), metavar="A,B", help=f"of {', '.join(OPERATIONS)}; default: all"
+        "--only", type=chosen, default=list(KNOWN), metavar="A,B", help=f"of {', '.join(KNOWN)}; default: all"
     )
     return parser.parse_args(arguments)
 
@@ -104,8 +146,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def chosen(text: str) -> list[str]:
     """Read a list of operations."""
     names = text.split(",")
-    if not set(names) <= OPERATIONS.keys():
-        msg = f"{text!r}: the operations are {', '.join(OPERATIONS)}"
+    if not set(names) <= set(KNOWN):
+        msg = f"{text!r}: the operations are {', '.join(KNOWN)}"
         raise argparse.ArgumentTypeError(msg)
     return names
 
@@ -164,6 +206,24 @@ def tell(results: Sequence[Result], *, seconds: float) -> int:
         print(f"{result.operation} ({result.variant}) on {result.place}, killed {result.point}, {result.hit}:")
         print("".join(f"    {line}\n" for line in result.violations), end="")
     return 1 if wrong or not kills else 0
+
+
+def tell_windows(windows: Sequence[Window]) -> None:
+    """Print how long readers were refused in rotations that nobody killed."""
+    for name, delay in sorted({(window.operation, window.delay) for window in windows}):
+        for place in sorted({window.place for window in windows}):
+            some = [one for one in windows if (one.operation, one.delay, one.place) == (name, delay, place)]
+            if not some:
+                continue
+            told = [
+                f"{what} median {statistics.median(times) * 1000:.0f} ms, at most {max(times) * 1000:.0f} ms"
+                for what, times in (
+                    ("from ALTER to promote", [one.open for one in some]),
+                    ("refused to the reader", [one.felt for one in some]),
+                )
+            ]
+            answers = f"answers after {delay * 1000:.0f} ms" if delay else "answers at once"
+            print(f"{name} on {place}, {len(some)} whole runs, {answers}: {'; '.join(told)}")
 
 
 def counted(results: Sequence[Result]) -> tuple[str, str, str]:

@@ -22,19 +22,26 @@ from unittest import mock
 
 import psycopg
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from azure.core.pipeline.transport import RequestsTransport
 from botocore.client import BaseClient
 
 from ansible_collections.latchkey.postgres.plugins.module_utils._access.run import GRANT
 from ansible_collections.latchkey.postgres.plugins.module_utils._access.sweep import SWEEP
 from ansible_collections.latchkey.postgres.plugins.module_utils._login import store_of
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.session import Session
+from ansible_collections.latchkey.postgres.plugins.module_utils._rotation import steps as rotation_steps
+from ansible_collections.latchkey.postgres.plugins.module_utils._rotation.run import ROTATE
 from ansible_collections.latchkey.postgres.plugins.module_utils._secrets import access
 from tests.integration.access import through
 
 if TYPE_CHECKING:
     from psycopg.sql import Composable
 
-DOORS = {"grant": GRANT, "sweep": SWEEP}
+    from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values import Store
+
+DOORS = {"grant": GRANT, "sweep": SWEEP, "rotate": ROTATE}
+# What a rotation does to the store.
+WRITES = ("write_pending", "promote", "tag", "clear_pending")
 GIVEN_BY_ENGINE = re.compile(rb'(GRANT|REVOKE) "rds_iam" (TO|FROM) "([^"]+)"')
 
 
@@ -58,16 +65,19 @@ class Steps:
         setattr(owner, method, counted)
 
 
-def warm(first: dict[str, Any]) -> None:
+def warm(first: dict[str, Any]) -> Store | None:
     """Make what all children can share: to make a client of the store takes longer than a whole run."""
+    store = None
     checked = ArgumentSpecValidator(dict(SWEEP.arguments), **SWEEP.rules).validate(first["options"])
     cloud = store_of(checked.validated_parameters)
     if cloud is not None:
-        mock.patch.object(access, "open_store", return_value=access.open_store(cloud)).start()
+        store = access.open_store(cloud)
+        mock.patch.object(access, "open_store", return_value=store).start()
     if first["engine"]:
         imitate_engine()
     gc.collect()
     gc.freeze()
+    return store
 
 
 def imitate_engine() -> None:
@@ -85,11 +95,32 @@ def imitate_engine() -> None:
     mock.patch.object(Session, "execute", execute).start()
 
 
-def child(order: dict[str, Any], out: int) -> NoReturn:
+def note(out: int, owner: Any, method: str) -> None:
+    """Tell when a method is called and when it has returned; what was told survives the kill."""
+    original = getattr(owner, method)
+
+    def tell(event: str) -> None:
+        os.write(out, json.dumps({"event": f"{method} {event}", "at": time.monotonic()}).encode() + b"\n")
+
+    def noted(*arguments: Any, **options: Any) -> Any:
+        tell("begins")
+        answer = original(*arguments, **options)
+        tell("ended")
+        return answer
+
+    setattr(owner, method, noted)
+
+
+def child(order: dict[str, Any], out: int, store: Store | None) -> NoReturn:
     """Run the product."""
     steps = Steps(order["after"])
     steps.watch(psycopg.Connection, "wait")
     steps.watch(BaseClient, "_make_api_call")
+    steps.watch(RequestsTransport, "send")
+    if order["door"] == "rotate":
+        note(out, rotation_steps, "execute_together")
+        for method in WRITES:
+            note(out, type(store), method)
     try:
         said = through(DOORS[order["door"]], order["options"])
         with os.fdopen(out, "w") as pipe:
@@ -99,19 +130,22 @@ def child(order: dict[str, Any], out: int) -> NoReturn:
     os._exit(0)
 
 
-def run(order: dict[str, Any]) -> dict[str, Any]:
+def run(order: dict[str, Any], store: Store | None) -> dict[str, Any]:
     """Run the product in a child, and tell how it ended."""
     source, target = os.pipe()
     start = time.monotonic()
     pid = os.fork()
     if not pid:
         os.close(source)
-        child(order, target)
+        child(order, target, store)
     os.close(target)
     text = _read(source, pid, None if order["delay"] is None else start + order["delay"])
     status = os.waitpid(pid, 0)[1]
-    told = json.loads(text) if os.WIFEXITED(status) and text else {"steps": None, "said": None}
-    return {**told, "killed": os.WIFSIGNALED(status), "seconds": time.monotonic() - start}
+    lines = [json.loads(line) for line in text.splitlines()]
+    events = [(line["event"], line["at"]) for line in lines if "event" in line]
+    told = lines[-1] if os.WIFEXITED(status) and lines else {"steps": None, "said": None}
+    ended = {"killed": os.WIFSIGNALED(status), "began": start, "seconds": time.monotonic() - start}
+    return {**told, **ended, "events": events}
 
 
 def _read(source: int, pid: int, deadline: float | None) -> bytes:
@@ -131,10 +165,10 @@ def _read(source: int, pid: int, deadline: float | None) -> bytes:
 
 def main() -> None:
     """Obey until nobody is there to give orders."""
-    warm(json.loads(sys.stdin.readline()))
+    store = warm(json.loads(sys.stdin.readline()))
     print(flush=True)
     for line in sys.stdin:
-        print(json.dumps(run(json.loads(line))), flush=True)
+        print(json.dumps(run(json.loads(line), store)), flush=True)
 
 
 if __name__ == "__main__":
