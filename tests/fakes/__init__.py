@@ -16,12 +16,13 @@ from tests.fakes.azure import AzureRequest, FakeAzure
 from tests.fakes.keyvault import Vault
 from tests.fakes.moto import MotoServer, moto_server
 from tests.fakes.proxy import ConnectProxy, connect_proxy
-from tests.fakes.service import Refusal, clean_environment
+from tests.fakes.service import Cut, Refusal, clean_environment
 
 __all__ = [
     "AwsRequest",
     "AzureRequest",
     "ConnectProxy",
+    "Cut",
     "FakeAzure",
     "FakeSecretsManager",
     "MotoServer",

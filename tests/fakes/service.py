@@ -72,6 +72,10 @@ class Refusal(Exception):
         self.headers = headers or {}
 
 
+class Cut(Exception):
+    """The connection breaks, and the client gets no answer."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """What a client asked for."""
@@ -224,7 +228,7 @@ class Service(Generic[R]):
     ) -> None:
         """Call back in the server's thread; `after` is when the state has changed and the client does not know.
 
-        A callback that raises `Refusal` makes that the answer.
+        A callback that raises `Refusal` makes that the answer; one that raises `Cut` leaves the client without any.
         """
         if operation not in self.operations():
             msg = f"{operation} is none of {', '.join(sorted(self.operations()))}"
@@ -314,6 +318,8 @@ def serving(answer: Callable[[Call], Reply], *, tls: ssl.SSLContext | None = Non
         def answer(self, call: Call) -> Reply:
             try:
                 return answer(call)
+            except Cut:
+                raise
             except Exception as error:
                 server.unexpected.append(error)
                 raise
