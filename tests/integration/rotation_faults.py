@@ -179,7 +179,6 @@ class Faults:
     shelf: Shelf
     strategy: str
     proxy: Proxy
-    known: str | None = None
 
     def application(self) -> str:
         """Make one; return the name of its secret."""
@@ -216,14 +215,12 @@ class Faults:
         return True
 
     def begin(self, *, again: bool) -> str:
-        """An application's secret; `again`: the one that was rotated before, and healed."""
-        if not again:
-            return self.application()
-        if self.known is None:
-            self.known = self.application()
-            said = self.run(self.known)
+        """An application's secret; `again`: one that was rotated before."""
+        secret = self.application()
+        if again:
+            said = self.run(secret)
             assert said.get("action") == "rotated", said
-        return self.known
+        return secret
 
     def points(self, *, again: bool) -> list[Point]:
         """All calls of a run of which none goes wrong."""
@@ -242,6 +239,8 @@ class Faults:
         with watch.watching(self.shelf):
             said = self.run(secret)
         assert watch.struck, f"{point} was not reached: {said}"
+        hit = watch.points[point.number]
+        assert (hit.step, hit.what) == (point.step, point.what), f"{point} is another call: {hit}"
         readers = self.readers(self.shelf.look(secret), before)
         following = self.run(secret, max_age_days=30)
         after = self.shelf.look(secret)

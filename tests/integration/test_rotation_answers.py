@@ -61,7 +61,7 @@ def wanted(points: Sequence[Call], strategy: str, *, again: bool) -> Iterator[Ca
     """All calls with strategy `single`; with the others those in which they differ, and all that changes something."""
     for point in points:
         every = strategy == "single" or point.step == "apply"
-        if strategy == "alternate" and not again and point.step != "apply":
+        if strategy == "alternate" and not again and (point.step, point.what) != ("apply", STATEMENT):
             continue
         if every or point.what == STORE_WRITE or (point.what != STORE_READ and point.step in STEPS):
             yield point
