@@ -96,10 +96,15 @@ class Victim(Servant):
         first = {"options": {**options, "secret_store": store}, "engine": engine}
         super().__init__("tests.fault.victim", environment, first)
 
-    def run(self, order: Order, *, delay: float | None = None, after: int | None = None) -> Outcome:
-        """Run the product; kill it after so many seconds, or when it has got so many answers."""
-        said = self._tell({"door": order.door, "options": dict(order.options), "delay": delay, "after": after})
-        return Outcome(**json.loads(said))
+    def run(
+        self, order: Order, *, delay: float | None = None, after: int | None = None, from_write: bool = False
+    ) -> Outcome:
+        """Run the product; kill it after so many seconds, or when it has got so many answers.
+
+        `from_write`: the seconds count from a rotation's first write.
+        """
+        when = {"delay": delay, "after": after, "from_write": from_write}
+        return Outcome(**json.loads(self._tell({"door": order.door, "options": dict(order.options), **when})))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -182,10 +182,11 @@ class Rotations:
         variant = VARIANTS[number % len(VARIANTS)]
         for _try in range(TRIES):
             measure = measures[variant]
-            moment = moments.uniform(measure.prepare if number % 5 else 0, LATEST * measure.seconds)
-            order = self._begin(variant)
-            outcome = self.arena.victim.run(order, delay=moment)
-            yield self._one(variant, outcome, f"after {moment * 1000:.0f} ms")
+            writing = number % 5 > 0
+            moment = moments.uniform(0, LATEST * (measure.seconds - (measure.prepare if writing else 0)))
+            outcome = self.arena.victim.run(self._begin(variant), delay=moment, from_write=writing)
+            point = f"{moment * 1000:.0f} ms after {'its first write' if writing else 'its start'}"
+            yield self._one(variant, outcome, point)
             if outcome.killed:
                 return
             measures[variant] = min(measure, measure_of(outcome), key=lambda one: one.seconds)

@@ -139,7 +139,7 @@ def run(order: dict[str, Any], store: Store | None) -> dict[str, Any]:
         os.close(source)
         child(order, target, store)
     os.close(target)
-    text = _read(source, pid, None if order["delay"] is None else start + order["delay"])
+    text = _read(source, pid, order["delay"], start=None if order["from_write"] else start)
     status = os.waitpid(pid, 0)[1]
     lines = [json.loads(line) for line in text.splitlines()]
     events = [(line["event"], line["at"]) for line in lines if "event" in line]
@@ -148,16 +148,21 @@ def run(order: dict[str, Any], store: Store | None) -> dict[str, Any]:
     return {**told, **ended, "events": events}
 
 
-def _read(source: int, pid: int, deadline: float | None) -> bytes:
-    """Read all that the child says; kill it when its time has come. It is not reaped yet, so the pid is its own."""
+def _read(source: int, pid: int, delay: float | None, *, start: float | None) -> bytes:
+    """Read all that the child says; kill it so long after the start or, without one, after it has told anything.
+
+    It is not reaped yet, so the pid is its own.
+    """
     text = b""
     while True:
+        deadline = None if delay is None or start is None else start + delay
         patience = None if deadline is None else max(0.0, deadline - time.monotonic())
         if not select.select([source], [], [], patience)[0]:
             os.kill(pid, signal.SIGKILL)
-            deadline = None
+            delay = None
         elif part := os.read(source, 1 << 16):
             text += part
+            start = time.monotonic() if start is None else start
         else:
             os.close(source)
             return text
