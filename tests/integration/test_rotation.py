@@ -131,6 +131,32 @@ def test_a_second_login_that_does_not_act_as_the_first_is_never_given_to_readers
     site.settled()
 
 
+def test_a_second_login_that_may_not_connect_where_readers_do_is_never_given_to_them(site: Site) -> None:
+    """Since 16 it inherits nothing, and CONNECT is asked of the login itself."""
+    closed = f"closed_{site.number}"
+    run_in(
+        site.server,
+        "postgres",
+        f"CREATE DATABASE {closed}",
+        f"REVOKE CONNECT ON DATABASE {closed} FROM PUBLIC",
+        f"GRANT CONNECT ON DATABASE {closed} TO {site.login}",
+    )
+    site.put(dbname=closed)
+    wish = {"strategy": "alternate", "admin_secret": ADMIN_SECRET}
+    if site.server.major >= 16:
+        grant = f"GRANT CONNECT ON DATABASE {closed} TO {site.second}"
+        for _run in range(2):
+            said = site.run(**wish)
+            assert grant in said["msg"].replace('"', "")
+            assert site.stored()["username"] == site.login
+            assert site.reader_logs_in()
+        run_in(site.server, "postgres", grant)
+    succeeded(site.run(**wish))
+    found = site.stored()
+    assert found["username"] == site.second
+    site.server.connect(user=site.second, password=found["password"], dbname=closed).close()
+
+
 # ------------------------------------------------------------------ due or not
 def test_what_is_not_due_costs_one_read_and_no_connection(site: Site) -> None:
     rotated(site)

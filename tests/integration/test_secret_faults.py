@@ -48,6 +48,7 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values 
     Aws,
     Azure,
     Cloud,
+    Version,
     locate,
 )
 from tests.fakes import FakeAzure, FakeSecretsManager, Refusal  # noqa: E402
@@ -254,7 +255,7 @@ def test_on_aws_every_step_sees_a_deletion(aws: FakeSecretsManager, step: str) -
     more: dict[str, Any] = {
         "create": {"text": TEXT, "tags": {}},
         "write_pending": {"text": TEXT, "token": token()},
-        "promote": {"version": token(), "expected": token()},
+        "promote": {"pending": Version(id=token(), text=TEXT), "expected": token()},
         "clear_pending": {"version": token()},
         "tag": {"tags": {"a": "b"}},
     }
@@ -276,7 +277,7 @@ def test_two_current_versions_are_not_guessed_about(aws: FakeSecretsManager) -> 
     with refused(
         SecretUnreadable, AT_AWS, f"two versions carry AWSCURRENT: {one} and {two}", "Take the label from the one"
     ):
-        access.open_store(Aws()).promote("db", two, expected=one)
+        access.open_store(Aws()).promote("db", Version(id=two, text=""), expected=one)
     assert "UpdateSecretVersionStage" not in {request.operation for request in aws.requests}
 
 
@@ -489,7 +490,7 @@ def test_a_place_of_login_that_is_down_is_not_a_wrong_login(
 )
 def test_a_text_that_is_no_credentials_is_refused(cloud: Cloud, text: str, what: str, next_step: str) -> None:
     store = access.open_store(cloud)
-    store.promote("db", store.write_pending("db", text, token=token()).id, expected=store.read("db").id)
+    store.promote("db", store.write_pending("db", text, token=token()), expected=store.read("db").id)
     wanted = locate(cloud, "db")
     found = access.read(wanted)
     assert VALUE not in repr(found)

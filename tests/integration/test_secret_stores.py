@@ -156,7 +156,7 @@ def state(store: Store) -> list[Any]:
 def changed_by_another(store: Store) -> None:
     """Someone else rotates the secret."""
     current = store.read("db").id
-    store.promote("db", store.write_pending("db", THEIRS, token=token()).id, expected=current)
+    store.promote("db", store.write_pending("db", THEIRS, token=token()), expected=current)
 
 
 # ------------------------------------------------------------------ the contract
@@ -215,7 +215,7 @@ def test_another_token_replaces_what_is_pending(store: Store) -> None:
 def test_promotion_makes_readers_get_it_and_keeps_the_previous(store: Store) -> None:
     old = store.read("db").id
     made = store.write_pending("db", SECOND, token=token())
-    store.promote("db", made.id, expected=old)
+    store.promote("db", made, expected=old)
     assert store.read("db").text == SECOND
     previous = store.read("db", stage=PREVIOUS)
     assert (previous.id, previous.text) == (old, FIRST)
@@ -224,16 +224,16 @@ def test_promotion_makes_readers_get_it_and_keeps_the_previous(store: Store) -> 
 
 def test_promotion_keeps_the_tags(store: Store) -> None:
     made = store.write_pending("db", SECOND, token=token())
-    store.promote("db", made.id, expected=store.read("db").id)
+    store.promote("db", made, expected=store.read("db").id)
     assert READABLE.items() <= store.describe("db").tags.items()
 
 
 def test_promoting_twice_is_harmless(store: Store) -> None:
     old = store.read("db").id
     made = store.write_pending("db", SECOND, token=token())
-    store.promote("db", made.id, expected=old)
+    store.promote("db", made, expected=old)
     before = state(store)
-    store.promote("db", made.id, expected=old)
+    store.promote("db", made, expected=old)
     assert state(store) == before
 
 
@@ -243,7 +243,7 @@ def test_promotion_is_refused_when_someone_else_has_changed_it(store: Store) -> 
     changed_by_another(store)
     before = state(store)
     with pytest.raises(SecretChanged, match=r"secret db in .*: somebody else has changed it\. Run again$"):
-        store.promote("db", mine.id, expected=old)
+        store.promote("db", mine, expected=old)
     assert state(store) == before
     assert store.read("db").text == THEIRS
 
@@ -262,7 +262,7 @@ def test_two_rotations_follow_each_other(store: Store) -> None:
     texts = [FIRST]
     for text in (SECOND, THEIRS):
         made = store.write_pending("db", text, token=token())
-        store.promote("db", made.id, expected=store.read("db").id)
+        store.promote("db", made, expected=store.read("db").id)
         store.clear_pending("db", made.id)
         assert store.read("db").text == text
         assert store.read("db", stage=PREVIOUS).text == texts[-1]
@@ -292,7 +292,7 @@ def test_the_reference_in_a_description_leads_to_the_secret(place: Place, store:
 def test_every_step_says_that_there_is_no_such_secret(place: Place, step: str) -> None:
     more: dict[str, Any] = {
         "write_pending": {"text": SECOND, "token": token()},
-        "promote": {"version": token(), "expected": token()},
+        "promote": {"pending": Version(id=token(), text=SECOND), "expected": token()},
         "tag": {"tags": {}},
     }
     with pytest.raises(SecretMissing, match=r"^secret gone in .*: it does not exist .*\. Check the name"):
@@ -319,7 +319,7 @@ def test_a_secret_with_nothing_pending_is_described_in_one_request(strict: Place
     for _rotation in range(2):
         made = store.write_pending("db", SECOND, token=token())
         assert asked(strict, store) > 0
-        store.promote("db", made.id, expected=store.read("db").id)
+        store.promote("db", made, expected=store.read("db").id)
         store.clear_pending("db", made.id)
         assert asked(strict, store) == 1
 
@@ -337,7 +337,7 @@ def test_reading_from_aws_always_names_the_version(aws: FakeSecretsManager) -> N
     store = access.open_store(Aws())
     first = store.create("db", FIRST, tags={})
     made = store.write_pending("db", SECOND, token=token())
-    store.promote("db", made.id, expected=first.id)
+    store.promote("db", made, expected=first.id)
     for stage in (CURRENT, PENDING, PREVIOUS):
         store.read("db", stage=stage)
     store.read("db", version=first.id)
@@ -367,9 +367,9 @@ def test_on_aws_one_who_comes_between_comparing_and_setting_wins(aws: FakeSecret
         )
 
     aws.on("UpdateSecretVersionStage", come_between, times=1)
-    more = {"expected": old.id} if step == "promote" else {}
+    what: dict[str, Any] = {"pending": mine, "expected": old.id} if step == "promote" else {"version": mine.id}
     with pytest.raises(SecretChanged, match=r"^secret db in .*: somebody else has changed it\. Run again$"):
-        getattr(store, step)("db", mine.id, **more)
+        getattr(store, step)("db", **what)
     assert stages(store)[CURRENT if step == "promote" else PENDING] == theirs
 
 
@@ -423,7 +423,7 @@ def test_on_azure_what_is_pending_is_announced_before_it_is_there_and_until_it_i
     for operation in ("set_secret", "update_secret"):
         azure.on(operation, look, when="after")
     made = store.write_pending("db", SECOND, token=token())
-    store.promote("db", made.id, expected=old.id)
+    store.promote("db", made, expected=old.id)
     store.clear_pending("db", made.id)
     assert seen == [True] * 5
     assert "latchkey-pending" not in (vault.secrets["db"].latest.tags or {})
@@ -433,7 +433,7 @@ def test_on_azure_what_is_pending_is_announced_before_it_is_there_and_until_it_i
 def test_on_azure_a_new_version_does_not_inherit_the_age_of_the_one_before() -> None:
     store = access.open_store(Azure(vault_url=VAULT))
     old = store.create("db", FIRST, tags={**READABLE, ROTATED_AT: "2024-05-06T07:08:09Z"})
-    store.promote("db", store.write_pending("db", SECOND, token=token()).id, expected=old.id)
+    store.promote("db", store.write_pending("db", SECOND, token=token()), expected=old.id)
     assert READABLE.items() <= store.describe("db").tags.items()
     assert ROTATED_AT not in store.describe("db").tags
 
@@ -461,7 +461,7 @@ def test_on_azure_what_is_pending_is_a_disabled_sibling_in_the_end(azure: FakeAz
     vault, store = azure.vaults["lk"], access.open_store(Azure(vault_url=VAULT))
     old = store.create("db", FIRST, tags={})
     made = store.write_pending("db", SECOND, token=token())
-    store.promote("db", made.id, expected=old.id)
+    store.promote("db", made, expected=old.id)
     store.clear_pending("db", made.id)
     assert sorted(vault.secrets) == ["db", "db-pending"]
     assert [version.enabled for version in vault.secrets["db-pending"].versions] == [False]

@@ -45,5 +45,15 @@ def only_run(session: Session) -> c.Iterator[None]:
     try:
         yield
     finally:
+        _release(session)
+
+
+def _release(session: Session) -> None:
+    """The lock goes with a session that is lost, and what was done under it is done."""
+    if session.lost:
+        return
+    try:
+        session.rows("SELECT pg_advisory_unlock(%(space)s, %(key)s)", LOCK)
+    except psycopg.Error:
         if not session.lost:
-            session.rows("SELECT pg_advisory_unlock(%(space)s, %(key)s)", LOCK)
+            raise

@@ -253,12 +253,10 @@ def _named(session: Session, question: Question, places: dict[str, t.Any]) -> li
     return [(schema, name) for schema, name, meant in rows if matches(meant, patterns)]
 
 
-def read_names(session: Session, places: c.Mapping[str, t.Any], kinds: c.Iterable[Kind]) -> list[tuple[str, str, str]]:
+def read_names(session: Session, places: c.Mapping[str, t.Any], kinds: c.Iterable[Kind]) -> list[tuple[t.Any, ...]]:
     """Schema and name of the objects of these kinds, and the name by which each is asked for."""
-    rows = session.rows(
-        NAMES.format(objects=OBJECTS, belongs=BELONGS), {**places, "kinds": [kind.value for kind in kinds]}
-    )
-    return [(schema, name, meant) for schema, name, meant in rows]
+    query = NAMES.format(objects=OBJECTS, belongs=BELONGS)
+    return session.rows(query, {**places, "kinds": [kind.value for kind in kinds]})
 
 
 def read_database_gaps(session: Session, question: Question, *, databases: c.Sequence[str]) -> tuple[Gap, ...]:

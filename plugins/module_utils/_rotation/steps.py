@@ -30,9 +30,10 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._errors import (
     LatchkeyError,
     SecretChanged,
     SecretUnreadable,
+    ServerUnreachable,
 )
+from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import diagnosis, sql
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import session as sessions
-from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import sql
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.retry import execute_together
 from ansible_collections.latchkey.postgres.plugins.module_utils._rotation import setters
 from ansible_collections.latchkey.postgres.plugins.module_utils._rotation.rotation import read, read_current
@@ -121,23 +122,32 @@ def verify(rotation: Rotation) -> None:
 
 def _require_acting(rotation: Rotation, second: Held, *, first: str) -> None:
     """A server ignores a setting of the role that is not, or no longer, allowed; some releases ignore all of them."""
-    with sessions.connect(rotation.order.login(second.credentials), read_only=True) as session:
-        acting = session.rows("SELECT current_user::text")[0][0]
+    login = rotation.order.login(second.credentials, database=second.credentials.dbname)
+    try:
+        with sessions.connect(login, read_only=True) as session:
+            acting = session.rows("SELECT current_user::text")[0][0]
+    except ServerUnreachable as error:
+        # CONNECT is asked of the login itself, before it acts as anybody.
+        names = {"database": sql.name(login.database), "second": sql.name(second.user)}
+        remedy = sql.statement("GRANT CONNECT ON DATABASE {database} TO {second}", **names)
+        if diagnosis.is_let_in(error.what):
+            error.next_step = f"Run as the owner of the database: {remedy.as_string(None)}"
+        _set_back(rotation, rotation.current, error)
     if acting == first:
         return
-    error = DatabaseRefused(
+    wrong = DatabaseRefused(
         f"login {second.user} acts as {acting}, not as {first}",
         where=rotation.where,
         next_step=f"See that it is a member of {first}, and that the server is of the newest minor release",
     )
-    _set_back(rotation, rotation.current, error)
+    _set_back(rotation, rotation.current, wrong)
 
 
 def promote(rotation: Rotation) -> None:
     """What failed may have been done: readers' own answer counts."""
     pending, before = _pending(rotation), rotation.current
     try:
-        rotation.store.promote(rotation.order.name, pending.version, expected=before.version)
+        rotation.store.promote(rotation.order.name, pending.as_stored, expected=before.version)
     except SecretUnreadable as error:
         now = _readers_have(rotation, error)
         if now.credentials != pending.credentials:

@@ -17,6 +17,9 @@ import enum
 import typing as t
 from dataclasses import dataclass
 
+from ansible_collections.latchkey.postgres.plugins.module_utils._secrets import document
+from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values import Version
+
 if t.TYPE_CHECKING:
     from ansible_collections.latchkey.postgres.plugins.module_utils._errors import ServerUnreachable
     from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.document import Credentials
@@ -51,6 +54,10 @@ class Probe:
 class Held:
     version: str
     credentials: Credentials
+
+    @property
+    def as_stored(self) -> Version:
+        return Version(id=self.version, text=document.compose(self.credentials))
 
     @property
     def user(self) -> str:

@@ -113,16 +113,16 @@ class SecretsManager:
             )
         return Version(id=token, text=text)
 
-    def promote(self, name: str, version: str, *, expected: str) -> None:
+    def promote(self, name: str, pending: Version, *, expected: str) -> None:
         stages = self.describe(name).stages
-        if stages.get(CURRENT) == version:
+        if stages.get(CURRENT) == pending.id:
             return
         if stages.get(CURRENT) != expected:
             raise SecretChanged("somebody else has changed it", where=self._where(name), next_step="Run again")
         # The service compares once more: it refuses when the label is no longer on the expected version.
         with explained(self._where(name)):
             self._client.update_secret_version_stage(
-                SecretId=name, VersionStage=LABELS[CURRENT], MoveToVersionId=version, RemoveFromVersionId=expected
+                SecretId=name, VersionStage=LABELS[CURRENT], MoveToVersionId=pending.id, RemoveFromVersionId=expected
             )
 
     def clear_pending(self, name: str, version: str) -> None:

@@ -186,16 +186,15 @@ class KeyVault:
         self._retag(name, current, {**(current.tags or {}), ANNOUNCED: token})
         return self._set(_pending(name), text, {BASE: str(current.version), TOKEN: token})
 
-    def promote(self, name: str, version: str, *, expected: str) -> None:
+    def promote(self, name: str, pending: Version, *, expected: str) -> None:
         """The comparison and the write are two calls: one who comes between them is overwritten."""
         current = self._get(name).properties
         tags = current.tags or {}
-        if tags.get(TOKEN) == version:
+        if tags.get(TOKEN) == pending.id:
             return
         if current.version != expected:
             raise SecretChanged("somebody else has changed it", where=self._where(name), next_step="Run again")
-        pending = self._get(_pending(name), version)
-        self._set(name, str(pending.value), {**_lasting(current), BASE: expected, TOKEN: version})
+        self._set(name, pending.text, {**_lasting(current), BASE: expected, TOKEN: pending.id})
 
     def clear_pending(self, name: str, version: str) -> None:
         sibling = _pending(name)

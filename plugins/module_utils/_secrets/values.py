@@ -118,8 +118,8 @@ class Store(t.Protocol):
     def write_pending(self, name: str, text: str, *, token: str) -> Version:
         """Store a value that readers do not get yet. The same ``token`` again stores nothing twice."""
 
-    def promote(self, name: str, version: str, *, expected: str) -> None:
-        """Make the pending ``version`` the current one, if ``expected`` still is; else SecretChanged."""
+    def promote(self, name: str, pending: Version, *, expected: str) -> None:
+        """Make the ``pending`` version the current one, if ``expected`` still is; else SecretChanged."""
 
     def clear_pending(self, name: str, version: str) -> None:
         """End the pending state of a version, whether promoted or given up."""
