@@ -25,11 +25,13 @@ from typing import Any
 import boto3
 import pytest
 
+from ansible_collections.latchkey.postgres.plugins.module_utils._rotation.run import ROTATE
 from tests.fakes import FakeAzure, FakeSecretsManager, moto_server
 from tests.fakes.aws import OPERATIONS
 from tests.fakes.azure import CLIENT, TENANT
+from tests.integration.access import through
 from tests.integration.connector_secrets import READABLE, REGION, Aws, Azure, Site, enter
-from tests.integration.product import Log, catalog, run_in, succeeded, task
+from tests.integration.product import Log, catalog, login_options, run_in, succeeded, task
 from tests.integration.test_faults_common import refused, unchanged
 from tests.rig import Authority, ShapedServer
 
@@ -94,6 +96,18 @@ def test_a_second_run_writes_nothing_on_the_server_or_in_the_store(site: Site) -
     assert site.written() == written
     assert site.stored() == before
     assert len(site.store.history(site.secret)) == 1
+
+
+def test_a_secret_whose_two_logins_take_turns_is_the_connectors_still(site: Site) -> None:
+    succeeded(site.run())
+    for login in (f"{site.connector}_b", site.connector):
+        turn = {"secret": site.secret, "secret_store": site.store.option, "strategy": "alternate", "max_age_days": 0}
+        succeeded(through(ROTATE, {**login_options(site.server), **turn}))
+        assert site.stored()["username"] == login
+        with unchanged(site.server):
+            said = succeeded(site.run())
+        assert (said["changed"], said["secret"]["verified"]) == (False, True)
+        assert site.reader_logs_in()
 
 
 @pytest.mark.parametrize("prepared", ["nothing", "no tags", "of another", "another password"])

@@ -23,6 +23,7 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._errors import (
     SecretUnreadable,
 )
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import diagnosis
+from ansible_collections.latchkey.postgres.plugins.module_utils._rotation.values import SECOND
 from ansible_collections.latchkey.postgres.plugins.module_utils._secrets import access, document
 from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.document import Credentials
 
@@ -148,8 +149,8 @@ def _read(options: Options, secret: ConnectorSecret, store: Store) -> tuple[Vers
 
 
 def _strangeness(options: Options, found: Credentials) -> str | None:
-    """What shows that a secret is not this connector's on this server."""
-    if found.username != options.connector:
+    """What shows that a secret is not this connector's on this server. Rotation may have made it two logins."""
+    if found.username not in (options.connector, options.connector + SECOND):
         return f"the credentials of another user than {options.connector}"
     host, port = (found.host or options.login.host).lower(), found.port or options.login.port
     if (host, port) != (options.login.host.lower(), options.login.port):
@@ -201,13 +202,14 @@ def _require_login(options: Options, secret: ConnectorSecret, found: Credentials
     """Say before anything is changed that the secret and the role have parted; a role without LOGIN can't tell yet."""
     if role is None or not role.login or options.always_set_password:
         return
-    error = connectors.refusal(connectors.login_as(options, password=found.password))
+    login = connectors.login_as(options, password=found.password)
+    error = connectors.refusal(replace(login, user=found.username))
     if error is None or diagnosis.is_let_in(error.what):
         return
     if not diagnosis.is_wrong_password(error.what):
         raise error  # which says nothing of the secret
     raise SecretUnreadable(
-        f"its password is not that of role {options.connector}",
+        f"its password is not that of role {found.username}",
         where=secret.where,
         next_step="Correct the secret, or set update_password to always to give the role this password",
     )

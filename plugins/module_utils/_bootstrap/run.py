@@ -60,7 +60,8 @@ def _with_secret(
         connectors.require_admin(role, graph, where=session.where)
     held = credentials.provide(options, secret, role=role, check=context.check)
     context.hide(held.credentials.password)
-    options = replace(options, connector_password=held.credentials.password)
+    if held.credentials.username == options.connector:  # else it is that of the second of two logins
+        options = replace(options, connector_password=held.credentials.password)
     report = present.provide(session, options, server=server, graph=graph, platform=graph.platform, check=context.check)
     said = credentials.announce(secret, held, check=context.check)
     to_be_made = context.check and (said.created or said.replaced or report.connector.statements)
