@@ -23,7 +23,7 @@ RUN := HOME="$(CURDIR)/.cache/home" PATH="$(CURDIR)/.venv/bin:$$PATH" \
 # Several tests at once, each with servers of its own.
 PYTEST := $(RUN) pytest -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: help quickstart test lint types format unit integration versions matrix bench fault sanity docs build clean
+.PHONY: help quickstart test lint types format unit integration versions thorough matrix bench fault sanity docs build clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z]*\):.*##/\1/p' Makefile | while read -r target text; do printf '%-12s %s\n' "$$target" "$$text"; done
@@ -59,8 +59,12 @@ integration: .venv/run  ## Tests with servers of the default PostgreSQL versions
 EFFECTS := tests/integration/test_bootstrap_*.py tests/integration/test_engine.py tests/integration/test_properties*.py \
 	tests/integration/test_access_effects.py tests/integration/test_access_readers.py
 
-versions: .venv/run  ## Effects and properties with one server of each PostgreSQL version that `test` leaves out
-	@$(PYTEST) --others $(EFFECTS)
+# The two that say most, for CI: what people can do, and what the connector can give.
+versions: .venv/run  ## Effects with one server of each PostgreSQL version that `test` leaves out
+	@$(PYTEST) --others tests/integration/test_access_effects.py tests/integration/test_bootstrap_coverage.py
+
+thorough: .venv/run  ## What `test` leaves out because it takes minutes: a rotation at every call that can fail
+	@$(PYTEST) --thorough -m thorough tests/integration
 
 matrix: .venv/run  ## Effects and properties with servers of all PostgreSQL versions, shapes and engines
 	@$(PYTEST) --matrix $(EFFECTS)

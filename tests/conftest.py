@@ -45,7 +45,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--others", action="store_true", help="one server of each major that is not tried by default")
     group.addoption("--matrix", action="store_true", help="all majors, shapes and variants")
     group.addoption(
-        "--thorough", action="store_true", help="many more random estates, hosts and kills, and shrink failures"
+        "--thorough",
+        action="store_true",
+        help="also what takes minutes; many more random estates, hosts and kills; shrink failures",
     )
 
 
@@ -68,6 +70,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         wanted.remove("shape")
     for name in wanted:
         metafunc.parametrize(name, chosen(metafunc.config, name))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what takes minutes, unless it is asked for."""
+    if config.getoption("--thorough"):
+        return
+    kept: list[pytest.Item] = []
+    left: list[pytest.Item] = []
+    for item in items:
+        (left if item.get_closest_marker("thorough") else kept).append(item)
+    config.hook.pytest_deselected(items=left)
+    items[:] = kept
 
 
 def chosen(config: pytest.Config, name: str) -> list[Any]:

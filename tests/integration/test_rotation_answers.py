@@ -36,7 +36,7 @@ NAMES = {"rds": "AWS", "azure": "Azure"}
 HEADER = ("Step", "What fails", "Store", "Readers have", "The run says", "The next run")
 ORDER = ("describe", "begin", "look", *STEPS, "end")
 
-pytestmark = pytest.mark.usefixtures("forgotten")
+pytestmark = [pytest.mark.usefixtures("forgotten"), pytest.mark.thorough]
 
 
 @pytest.fixture(autouse=True)

@@ -39,7 +39,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "alternate": {"strategy": "alternate", "admin_secret": ADMIN_SECRET},
 }
 
-pytestmark = pytest.mark.usefixtures("forgotten")
+pytestmark = [pytest.mark.usefixtures("forgotten"), pytest.mark.thorough]
 
 
 @pytest.fixture
