@@ -63,7 +63,7 @@ EFFECTS := tests/integration/test_bootstrap_*.py tests/integration/test_engine.p
 versions: .venv/run  ## Effects with one server of each PostgreSQL version that `test` leaves out
 	@$(PYTEST) --others tests/integration/test_access_effects.py tests/integration/test_bootstrap_coverage.py
 
-thorough: .venv/run  ## What `test` leaves out because it takes minutes: a rotation at every call that can fail
+thorough: .venv/run  ## What `test` leaves out because it takes minutes
 	@$(PYTEST) --thorough -m thorough tests/integration
 
 matrix: .venv/run  ## Effects and properties with servers of all PostgreSQL versions, shapes and engines
@@ -73,7 +73,7 @@ bench: .venv/run  ## Measure speed
 	@$(RUN) python -m tests.bench
 
 fault: .venv/run  ## Kill runs at any moment, some 2000 times
-	@$(RUN) python -m tests.fault $(if $(COUNT),--count $(COUNT))
+	@$(RUN) python -m tests.fault $(if $(COUNT),--count $(COUNT)) $(if $(ONLY),--only $(ONLY))
 
 sanity: .venv/run  ## ansible-test sanity
 	@$(RUN) tests/tools/sanity

@@ -225,6 +225,7 @@ def test_a_run_that_is_killed_after_so_many_writes_to_the_server_is_completed_by
     goes_on(site)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("shape", ["rds", "azure"])
 def test_runs_that_are_killed_at_any_time_are_completed_by_the_next(site: Site, shape: str, thorough: bool) -> None:
     moments, cut_short, kills = random.Random(shape), 0, 10 if thorough else 4  # noqa: S311

@@ -238,6 +238,7 @@ def test_an_option_comes_from_the_task_a_variable_the_environment_or_the_setting
     assert {one.region for one in clouds.aws.requests} == {regions[where]}
 
 
+@pytest.mark.thorough
 def test_a_fleet_fetches_no_secret_twice_in_one_process_and_makes_one_client_in_each(
     clouds: Clouds, tmp_path: Path, thorough: bool
 ) -> None:

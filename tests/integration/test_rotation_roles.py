@@ -24,7 +24,7 @@ NOWHERE = {"pg_host": "nowhere.invalid", "pg_connector_secret": "apono"}
 Shaped = Callable[..., ShapedServer]
 Sites = Callable[[str], Site]
 
-pytestmark = pytest.mark.usefixtures("forgotten")
+pytestmark = [pytest.mark.usefixtures("forgotten"), pytest.mark.thorough]
 
 
 @pytest.fixture

@@ -176,6 +176,7 @@ def test_no_secret_is_in_the_output_the_artifacts_the_servers_logs_or_a_command_
     assert watcher.found == set()
 
 
+@pytest.mark.thorough
 def test_a_fleet_reads_each_secret_once_with_one_client_each(
     servers: dict[str, ShapedServer],
     clouds: tuple[FakeSecretsManager, FakeAzure],
