@@ -65,7 +65,7 @@ logging.getLogger("azure").addHandler(logging.NullHandler())
 # A service that does not answer is given up within 15 seconds; one that says "too many requests" is asked again.
 PATIENCE = {
     "connection_timeout": 2,
-    "read_timeout": 6,
+    "read_timeout": 5,
     "retry_connect": 1,
     "retry_read": 1,
     "retry_status": 4,
