@@ -91,9 +91,9 @@ class Victim(Servant):
         options: Mapping[str, Any],
         *,
         engine: bool = False,
-        store: Mapping[str, str] = STORE,
+        store: Mapping[str, str] | None = None,
     ) -> None:
-        first = {"options": {**options, "secret_store": store}, "engine": engine}
+        first = {"options": {**options, "secret_store": store or STORE}, "engine": engine}
         super().__init__("tests.fault.victim", environment, first)
 
     def run(

@@ -276,4 +276,4 @@ def told(said: dict[str, Any]) -> str:
     if not said.get("failed"):
         return f"it works: {said['action']}"
     back = next((part for part in ("has its former password again", "the next run goes on") if part in said["msg"]), "")
-    return f"fails: {said['error_kind']}" + (f", “… {back} …”" if back else "")
+    return f"fails: {said['error_kind']}" + (f', "… {back} …"' if back else "")

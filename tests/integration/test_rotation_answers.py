@@ -117,5 +117,5 @@ def section(strategy: str) -> str:
 def write(strategy: str, found: str) -> None:
     """Put a table in its place."""
     begin, end = marks(strategy)
-    head, _, rest = GUIDE.read_text().partition(begin)
+    head, _begin, rest = GUIDE.read_text().partition(begin)
     GUIDE.write_text(f"{head}{begin}{found}{end}{rest.partition(end)[2]}")
