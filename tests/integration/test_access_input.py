@@ -44,7 +44,6 @@ from tests.integration.access import (
     person,
     refusal,
     revoke,
-    roles_of_ours,
     sweep,
 )
 from tests.integration.product import CONNECTOR, ask, catalog, changes, next_xid, run_in, succeeded
@@ -692,6 +691,11 @@ def is_iam(server: ShapedServer, login: str) -> bool:
     return bool(ask(server, "SELECT pg_has_role(%(u)s, 'rds_iam', 'MEMBER')", u=login)[0][0])
 
 
+def canaries(server: ShapedServer) -> list[tuple[Any, ...]]:
+    """Roles of runs that tried whether the connector would be locked out."""
+    return ask(server, r"SELECT rolname FROM pg_roles WHERE rolname LIKE 'latchkey\_canary%'")
+
+
 @pytest.mark.usefixtures("engine")
 def test_an_iam_login_works_where_the_connector_stays_in(shaped: Shaped, major: int, who: str) -> None:
     server = shaped(major=major, shape="rds", settings=OPEN_ENGINE)
@@ -702,7 +706,7 @@ def test_an_iam_login_works_where_the_connector_stays_in(shaped: Shaped, major: 
     assert is_iam(server, said["login"])
     password = "SELECT rolpassword, rolcanlogin FROM pg_authid WHERE rolname = %(u)s"
     assert ask(server, password, u=said["login"]) == [(None, True)]
-    assert "latchkey_canary" not in roles_of_ours(server)
+    assert canaries(server) == []
     xid = next_xid(server)
     assert succeeded(grant(server, who, who, **IAM))["changed"] is False
     assert next_xid(server) == xid
@@ -711,6 +715,19 @@ def test_an_iam_login_works_where_the_connector_stays_in(shaped: Shaped, major: 
     assert ask(server, password, u=said["login"]) == [(None, False)]
     assert not is_iam(server, said["login"])
     succeeded(grant(server, f"{who} 2", who))
+
+
+@pytest.mark.usefixtures("engine")
+def test_the_canary_of_a_run_that_was_killed_proves_nothing_and_goes(shaped: Shaped, who: str) -> None:
+    server = shaped(major=17, shape="rds", settings=OPEN_ENGINE)
+    bootstrapped(server)
+    run_in(server, "postgres", *HOOK)
+    left = ("CREATE ROLE latchkey_canary_0 NOLOGIN", "SELECT engine.rds_iam('GRANT', 'TO', 'latchkey_canary_0')")
+    run_in(server, "postgres", *left, user=CONNECTOR)
+    assert is_iam(server, CONNECTOR)
+    said = succeeded(grant(server, who, who, **IAM))
+    assert is_iam(server, said["login"])
+    assert canaries(server) == []
 
 
 def test_an_iam_login_that_the_server_does_not_know_or_allow_is_refused(ready: Shaped, who: str) -> None:

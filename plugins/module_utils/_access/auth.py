@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 import typing as t
 
 from ansible_collections.latchkey.postgres.plugins.module_utils._access import names, statements
@@ -25,8 +26,9 @@ if t.TYPE_CHECKING:
     from ansible_collections.latchkey.postgres.plugins.module_utils._access.ledger import Ledger
     from ansible_collections.latchkey.postgres.plugins.module_utils._access.site import Site
 
-CANARY = f"{names.PREFIX}canary"
+CANARY = f"{names.PREFIX}canary_"
 MEMBER = "SELECT pg_has_role(oid, 'MEMBER') FROM pg_roles WHERE rolname = %(role)s"
+CANARIES = "SELECT rolname::text FROM pg_roles WHERE starts_with(rolname, %(prefix)s)"
 PRINCIPALS = "SELECT to_regproc('pg_catalog.pgaadauth_create_principal') IS NOT NULL"
 # It goes on in the server even if this process is killed: no canary can keep the connector out for long.
 DEAD_MANS_SWITCH = "DO $$ BEGIN PERFORM pg_sleep(10); DROP ROLE IF EXISTS {canary}; END $$"
@@ -56,6 +58,7 @@ def require_entra(site: Site) -> None:
 
 def require_iam(site: Site) -> None:
     """A person's IAM login must not make the connector one too."""
+    _drop_canaries(site)
     rows = site.session.rows(MEMBER, {"role": RDS_IAM})
     if not rows:
         raise DatabaseRefused(
@@ -82,16 +85,24 @@ def require_iam(site: Site) -> None:
         )
 
 
+def _drop_canaries(site: Site) -> None:
+    """Those of runs that were killed: who made one is a member of rds_iam by it, and that proves nothing."""
+    for (name,) in () if site.check else site.session.rows(CANARIES, {"prefix": CANARY}):
+        site.session.execute(sql.statement("DROP ROLE IF EXISTS {canary}", canary=sql.name(name)))
+
+
 def _survives_canary(site: Site) -> bool:
     """Whether the connector's password is still taken while a role that it made is in rds_iam."""
-    canary, options = sql.name(CANARY), {"has_options": site.has_options, "inherit": False}
+    name = CANARY + secrets.token_hex(
+        4
+    )  # not that of a run that was killed, whose switch may still be going to drop it
+    canary, options = sql.name(name), {"has_options": site.has_options, "inherit": False}
     make = (
-        sql.statement("DROP ROLE IF EXISTS {canary}", canary=canary),
         sql.statement("CREATE ROLE {canary} NOLOGIN", canary=canary),
-        statements.grant(names.MARKER, CANARY, **options),
+        statements.grant(names.MARKER, name, **options),
         sql.statement("GRANT {role} TO {canary}", role=sql.name(RDS_IAM), canary=canary),
     )
-    with _dead_mans_switch(site):
+    with _dead_mans_switch(site, canary):
         with site.session.writing():
             site.session.execute(sql.script(make))
         try:
@@ -104,9 +115,9 @@ def _survives_canary(site: Site) -> bool:
 
 
 @contextlib.contextmanager
-def _dead_mans_switch(site: Site) -> c.Iterator[None]:
+def _dead_mans_switch(site: Site, canary: Composable) -> c.Iterator[None]:
     with sessions.connect(site.login) as watch:
-        switch = sql.statement(DEAD_MANS_SWITCH, canary=sql.name(CANARY))
+        switch = sql.statement(DEAD_MANS_SWITCH, canary=canary)
         watch.connection.pgconn.send_query(switch.as_bytes(watch.connection))
         try:
             yield
