@@ -15,8 +15,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import psycopg
-
 from tests.fakes import FakeAzure, FakeSecretsManager, clean_environment
 from tests.fault.killer import Order, Reader, Victim
 from tests.fault.shelves import AwsShelf, AzureShelf
@@ -24,6 +22,8 @@ from tests.fault.trials import LATEST, RUNS, TRIES, Result
 from tests.rig import shaped_server
 
 if TYPE_CHECKING:
+    import psycopg
+
     from tests.fault.killer import Attempt, Outcome
     from tests.fault.shelves import Held, Shelf
     from tests.integration.product import Row
@@ -113,11 +113,7 @@ class Arena:
     def logs_in(self, text: str) -> bool:
         """Whether the server takes what a version of a secret says."""
         found = json.loads(text)
-        try:
-            self.server.connect(user=found["username"], password=found["password"]).close()
-        except psycopg.OperationalError:
-            return False
-        return True
+        return self.server.takes(user=found["username"], password=found["password"])
 
 
 @contextlib.contextmanager

@@ -11,8 +11,6 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import psycopg
-
 from ansible_collections.latchkey.postgres.plugins.module_utils._rotation.run import ROTATE
 from ansible_collections.latchkey.postgres.plugins.module_utils._secrets import access
 from tests.integration.access import through
@@ -95,11 +93,7 @@ class Site:
 
     def logs_in(self, password: str, user: str | None = None) -> bool:
         """Whether the server takes it."""
-        try:
-            self.server.connect(user=user or self.login, password=password).close()
-        except psycopg.OperationalError:
-            return False
-        return True
+        return self.server.takes(user=user or self.login, password=password)
 
     def reader_logs_in(self) -> bool:
         """Whether a reader of the secret does."""

@@ -205,6 +205,16 @@ class Server:
         conninfo = self.dsn(user=user, password=password, dbname=dbname, **parameters)
         return psycopg.connect(conninfo, autocommit=autocommit)
 
+    def takes(self, *, user: str, password: str) -> bool:
+        """Whether a password is right; whatever else keeps one out is no answer."""
+        try:
+            self.connect(user=user, password=password).close()
+        except psycopg.OperationalError as error:
+            if "password authentication failed" not in str(error):
+                raise
+            return False
+        return True
+
     # -------------------------------------------------------------------------------- standby
 
     def standby(self, **settings: Setting) -> Server:
