@@ -49,10 +49,10 @@ options:
         rotation changes the password of the one that is idle, and then makes the secret name that one; the other's
         password stays valid until the next rotation.
       - The second login of V(alternate) is a member of the first and acts as it from the start of every session, so
-        that it owns nothing and needs no privileges of its own. Settings that were made for the first login by
-        C(ALTER ROLE … SET) do not count for it. The administrator makes it when it is needed first, which takes
-        C(ADMIN OPTION) on the first login on PostgreSQL 16 and later. Later rotations need the administrator only if a
-        password was changed by hand.
+        that it owns nothing and needs no privileges of its own. The administrator makes it when it is needed first,
+        with the first login's connection limit, C(VALID UNTIL) and settings of C(ALTER ROLE … SET); later changes of
+        those are for both, by hand. That takes C(ADMIN OPTION) on the first login on PostgreSQL 16 and later, and the
+        right to set what is copied. Later rotations need the administrator only if a password was changed by hand.
     type: str
     choices: [single, admin, alternate]
     default: single

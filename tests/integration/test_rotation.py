@@ -157,6 +157,33 @@ def test_a_second_login_that_may_not_connect_where_readers_do_is_never_given_to_
     site.server.connect(user=site.second, password=found["password"], dbname=closed).close()
 
 
+def test_the_second_login_is_made_with_the_settings_and_limits_of_the_first(site: Site) -> None:
+    run_in(
+        site.server,
+        "postgres",
+        f"ALTER ROLE {site.login} CONNECTION LIMIT 7 VALID UNTIL '2040-01-02 03:04:05+00'",
+        f"""ALTER ROLE {site.login} SET search_path = "Two words", "$user", public""",
+        f"ALTER ROLE {site.login} SET statement_timeout = '7s'",
+        f"ALTER ROLE {site.login} SET app.tenant = 'a=b, ''c'''",
+        f"ALTER ROLE {site.login} IN DATABASE postgres SET work_mem = '7MB'",
+    )
+    wish = {"strategy": "alternate", "admin_secret": ADMIN_SECRET}
+    refused(site.run(**wish), REFUSED, "42501", "app.tenant", "copied by who may SET their parameters")
+    run_in(site.server, "postgres", f"GRANT SET ON PARAMETER app.tenant TO {site.server.admin}")
+    rotated(site, **wish)
+    limits = "SELECT rolconnlimit, rolvaliduntil FROM pg_roles WHERE rolname = %(u)s"
+    assert ask(site.server, limits, u=site.second) == ask(site.server, limits, u=site.login)
+    settings = """SELECT setdatabase, unnest(setconfig) FROM pg_db_role_setting
+                   WHERE setrole = %(u)s::regrole ORDER BY 1, 2"""
+    copied = [row for row in ask(site.server, settings, u=site.second) if row[1] != f"role={site.login}"]
+    assert copied == ask(site.server, settings, u=site.login)
+    assert len(copied) == 4
+    found = site.stored()
+    with site.server.connect(user=found["username"], password=found["password"]) as conn:
+        assert conn.execute("SHOW search_path").fetchone() == ('"Two words", "$user", public',)
+        assert conn.execute("SHOW work_mem").fetchone() == ("7MB",)
+
+
 # ------------------------------------------------------------------ due or not
 def test_what_is_not_due_costs_one_read_and_no_connection(site: Site) -> None:
     rotated(site)

@@ -37,6 +37,14 @@ SELECT substr(setting, 6) FROM pg_roles, unnest(rolconfig) setting
  WHERE rolname = %(login)s AND setting LIKE 'role=%%'
 """
 EXISTS = "SELECT rolcanlogin FROM pg_roles WHERE rolname = %(login)s"
+LIMITS = "SELECT rolconnlimit, rolvaliduntil::text FROM pg_roles WHERE rolname = %(login)s"
+# For every database where there is no name; what the login acts as is set by other means.
+SETTINGS = """
+SELECT datname::text, split_part(setting, '=', 1), substr(setting, strpos(setting, '=') + 1)
+  FROM pg_db_role_setting s JOIN pg_roles r ON r.oid = setrole LEFT JOIN pg_database d ON d.oid = setdatabase,
+       unnest(setconfig) setting
+ WHERE rolname = %(login)s AND setting !~ '^(role|session_authorization)='
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,11 +148,24 @@ def _make_second(rotation: Rotation, user: str) -> tuple[Composable, ...]:
         return ()
     names = {"first": sql.name(first), "second": sql.name(user)}
     options = " WITH INHERIT FALSE, SET TRUE" if _has_options(rotation) else ""
+    limit, until = rotation.session.rows(LIMITS, {"login": first})[0]
+    limits = {"limit": sql.literal(limit), "until": sql.literal(until or "infinity")}
     return (
-        sql.statement("CREATE ROLE {second} LOGIN", **names),
+        sql.statement("CREATE ROLE {second} LOGIN CONNECTION LIMIT {limit} VALID UNTIL {until}", **limits, **names),
         sql.statement("GRANT {first} TO {second}{options}", options=sql.keyword(options), **names),
         sql.statement("ALTER ROLE {second} SET role = {value}", second=names["second"], value=sql.literal(first)),
+        *_copy_settings(rotation.session.rows(SETTINGS, {"login": first}), user),
     )
+
+
+def _copy_settings(settings: c.Iterable[tuple[t.Any, ...]], second: str) -> c.Iterator[Composable]:
+    """A session has those of the login, not of the role that it acts as. A list is stored as it is: FROM CURRENT."""
+    for database, name, value in settings:
+        parts = {"name": sql.literal(name), "value": sql.literal(value)}
+        yield sql.statement("SELECT pg_catalog.set_config({name}, {value}, true)", **parts)
+        place = sql.statement(" IN DATABASE {name}", name=sql.name(database)) if database else sql.keyword("")
+        template = "ALTER ROLE {second}{place} SET {name} FROM CURRENT"
+        yield sql.statement(template, second=sql.name(second), place=place, name=sql.name(name))
 
 
 def _has_options(rotation: Rotation) -> bool:
@@ -156,9 +177,11 @@ def remedy(rotation: Rotation, setter: Setter, user: str) -> str:
     me = setter.session.connection.info.user
     if me in (user, user + SECOND):
         return f"Where rds.restrict_password_commands is on: GRANT rds_password TO {sql.name(user).as_string(None)}"
+    first, made = rotation.current.user, rotation.session.rows(EXISTS, {"login": user})
+    more = ""
+    if not made and rotation.session.rows(SETTINGS, {"login": first}):
+        more = f"; the settings of {first} can be copied by who may SET their parameters"
     if not _has_options(rotation):
-        return f"Run as who may: ALTER ROLE {sql.name(me).as_string(None)} CREATEROLE"
+        return f"Run as who may: ALTER ROLE {sql.name(me).as_string(None)} CREATEROLE{more}"
     # Who makes the second login administers it, and needs the same of the first to make it a member.
-    made = rotation.session.rows(EXISTS, {"login": user})
-    wanted = user if made else rotation.current.user
-    return f"Run as who may: {administer(wanted, me).as_string(None)}"
+    return f"Run as who may: {administer(user if made else first, me).as_string(None)}{more}"
