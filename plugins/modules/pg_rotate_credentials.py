@@ -60,6 +60,7 @@ options:
     description:
       - The secret in O(secret_store) of the login that sets the password with O(strategy=admin), or makes the second
         login with O(strategy=alternate). It wins over O(login_secret), O(login_user) and O(login_auth).
+      - Its C(host) and C(port), if it has any, must be O(login_host) and O(login_port) too.
     type: str
   max_age_days:
     description:

@@ -439,6 +439,16 @@ def test_a_secret_that_is_not_fit_is_refused(site: Site, document: dict[str, Any
     assert not site.store.pending(site.secret)
 
 
+@pytest.mark.parametrize("strategy", ["admin", "alternate"])
+def test_the_administrator_of_another_server_is_refused(site: Site, strategy: str) -> None:
+    admin = {"username": site.server.admin, "password": site.server.passwords[site.server.admin]}
+    site.store.put("other-admin", json.dumps({**admin, "host": "elsewhere.example.com"}))
+    with unchanged(site.server):
+        said = site.run(strategy=strategy, admin_secret="other-admin")
+    refused(said, UNREADABLE, "admin_secret: secret other-admin", "it is for another server, elsewhere.example.com:")
+    assert not site.store.pending(site.secret)
+
+
 @pytest.mark.parametrize("shape", ["rds"])
 @pytest.mark.parametrize("owner", ["rds", "a function", "rds!cluster-1"])
 def test_a_secret_that_somebody_else_rotates_is_left_alone(site: Site, owner: str) -> None:

@@ -21,7 +21,7 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._errors import (
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import platforms
 
 if t.TYPE_CHECKING:
-    from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.session import Session
+    from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.session import Login, Session
     from ansible_collections.latchkey.postgres.plugins.module_utils._rotation.options import Order
     from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.document import Credentials
     from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values import Description
@@ -57,19 +57,22 @@ def require_direct_address(order: Order) -> None:
         )
 
 
-def require_of_server(order: Order, credentials: Credentials) -> None:
-    """A login of that name on another server is not the secret's, whatever an administrator could do to it."""
-    host, port = credentials.host or order.address.host, credentials.port or order.address.port
-    if (host.lower(), port) != (order.address.host.lower(), order.address.port):
+def require_of_server(address: Login, credentials: Credentials, *, where: str) -> None:
+    """A login of that name on another server is not the secret's, whatever could be done to it."""
+    host, port = credentials.host or address.host, credentials.port or address.port
+    if (host.lower(), port) != (address.host.lower(), address.port):
         raise SecretUnreadable(
-            f"it is for another server, {host}:{port}, than {order.address.where}",
-            where=order.where,
+            f"it is for another server, {host}:{port}, than {address.where}",
+            where=where,
             next_step="Correct login_host and login_port, or the secret",
         )
+
+
+def require_own(credentials: Credentials, *, where: str) -> None:
     if platforms.owns_role(credentials.username):
         raise SecretUnreadable(
             f"it is for {credentials.username}, a role of the platform or of PostgreSQL itself",
-            where=order.where,
+            where=where,
             next_step="Name the secret of a login of your own",
         )
 

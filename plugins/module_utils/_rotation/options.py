@@ -21,9 +21,9 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._login import (
     login_of,
     store_of,
 )
-from ansible_collections.latchkey.postgres.plugins.module_utils._rotation import policy
+from ansible_collections.latchkey.postgres.plugins.module_utils._rotation import guards, policy
 from ansible_collections.latchkey.postgres.plugins.module_utils._rotation.values import Strategy
-from ansible_collections.latchkey.postgres.plugins.module_utils._secrets import document
+from ansible_collections.latchkey.postgres.plugins.module_utils._secrets import access, document
 from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values import Reference, locate
 
 if t.TYPE_CHECKING:
@@ -132,6 +132,13 @@ def administrator(params: Params, context: Context) -> Login | None:
     """The other login, if the strategy knows one; its password is fetched only now."""
     if Strategy(params["strategy"]) is Strategy.SINGLE or not _names_admin(params):
         return None
-    if params["admin_secret"]:
-        params = {**params, "login_secret": params["admin_secret"], "login_user": None, "login_auth": "password"}
-    return login_of(params, context)
+    cloud = store_of(params)
+    if not params["admin_secret"] or cloud is None:
+        return login_of(params, context)
+    reference, address = locate(cloud, params["admin_secret"]), address_of(params)
+    where = f"admin_secret: {reference.where}"
+    found = document.parse(access.read(reference).text, where=where)
+    context.hide(found.password)
+    guards.require_of_server(address, found, where=where)
+    source = f"the secret {reference.name}"
+    return address.identified(found.username, found.password, source=source, database=address.database)

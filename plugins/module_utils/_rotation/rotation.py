@@ -92,7 +92,8 @@ def read(order: Order, store: Store, context: Context, stage: str) -> Held | Non
 
 def read_current(order: Order, store: Store, context: Context) -> Held:
     held = _parsed(order, context, store.read(order.name), where=order.where)
-    guards.require_of_server(order, held.credentials)
+    guards.require_of_server(order.address, held.credentials, where=order.where)
+    guards.require_own(held.credentials, where=order.where)
     return held
 
 
