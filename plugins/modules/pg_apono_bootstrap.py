@@ -38,7 +38,8 @@ options:
         in the way, such as objects that it owns or privileges that it has passed on, the task fails, says what, and
         changes nothing. The roles C(latchkey_managed) and C(latchkey_graveyard) go too, unless another connector uses
         them; roles of people that are members of the first stop the task. The journal goes if it is empty; one that
-        says something stays, as history. What O(harden_public) took is given back to everybody.
+        says something stays, as history. What O(harden_public) took is given back to everybody. The second login of
+        M(latchkey.postgres.pg_rotate_credentials) with C(strategy=alternate) is dropped too.
       - With V(absent), a role without C(LOGIN) and C(CREATEROLE), or with C(CREATEDB), C(REPLICATION) or C(BYPASSRLS),
         is taken for somebody else's and is not dropped.
     type: str

@@ -31,7 +31,7 @@ from tests.fakes.aws import OPERATIONS
 from tests.fakes.azure import CLIENT, TENANT
 from tests.integration.access import through
 from tests.integration.connector_secrets import READABLE, REGION, Aws, Azure, Site, enter
-from tests.integration.product import Log, catalog, login_options, run_in, succeeded, task
+from tests.integration.product import Log, catalog, changes, login_options, run_in, succeeded, task
 from tests.integration.test_faults_common import refused, unchanged
 from tests.rig import Authority, ShapedServer
 
@@ -108,6 +108,25 @@ def test_a_secret_whose_two_logins_take_turns_is_the_connectors_still(site: Site
             said = succeeded(site.run())
         assert (said["changed"], said["secret"]["verified"]) == (False, True)
         assert site.reader_logs_in()
+
+
+def test_both_logins_that_take_turns_are_taken_away(shaped: Shaped, store: Aws | Azure, major: int, shape: str) -> None:
+    site = Site(server=shaped(major=major, shape=shape), store=store)
+    run_in(site.server, "postgres", "REVOKE CONNECT ON DATABASE admindb FROM PUBLIC")
+    before, second = catalog(site.server), f"{site.connector}_b"
+    succeeded(site.run())
+    turn = {"secret": site.secret, "secret_store": site.store.option, "strategy": "alternate", "max_age_days": 0}
+    succeeded(through(ROTATE, {**login_options(site.server), **turn}))
+    run_in(site.server, "postgres", f"GRANT CONNECT ON DATABASE admindb TO {second}")
+    between = catalog(site.server)
+    for check in (True, False):
+        said = task({**login_options(site.server), "connector": site.connector, "state": "absent"}, check=check)
+        refused(said, "database_refused", f"the server: {second}, its second login, owns or holds something itself")
+    assert changes(between, catalog(site.server)) == []
+    run_in(site.server, "postgres", f"REVOKE CONNECT ON DATABASE admindb FROM {second}")
+    said = succeeded(task({**login_options(site.server), "connector": site.connector, "state": "absent"}))
+    assert {"database": None, "sql": f'DROP ROLE "{second}"'} in said["statements"]
+    assert changes(before, catalog(site.server)) == []
 
 
 @pytest.mark.parametrize("prepared", ["nothing", "no tags", "of another", "another password"])

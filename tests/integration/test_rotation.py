@@ -381,6 +381,10 @@ def test_a_person_keeps_the_password_as_long_as_the_access_lasts(site: Site) -> 
         said = succeeded(site.run(check=check, **options))
         assert (said["changed"], said["action"], said["username"]) == (False, "deferred", granted["login"])
     assert len(site.store.history(site.secret + "-person")) == 1
+    two = {"strategy": "alternate", "admin_secret": ADMIN_SECRET}
+    with unchanged(site.server):
+        said = site.run(**options, **two, defer_while_active=False)
+    refused(said, REFUSED, f"login {granted['login']} is a person's", "strategy single or admin")
     assert succeeded(site.run(**options, defer_while_active=False))["action"] == "rotated"
     assert len(site.store.history(site.secret + "-person")) == 2
 

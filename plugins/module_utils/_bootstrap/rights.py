@@ -23,6 +23,7 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.retry import execute_together
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.routes import Membership, Role, RoleGraph
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.sql import Statement
+from ansible_collections.latchkey.postgres.plugins.module_utils._rotation.values import SECOND
 
 if t.TYPE_CHECKING:
     from psycopg.sql import Composable
@@ -216,13 +217,32 @@ class OwnRoles:
 
 
 def plan_own_roles(session: Session, connector: str, graph: RoleGraph, *, shared: bool) -> OwnRoles:
-    """Our roles go with the last connector; ``shared``: there is another one.
+    """``shared``: there is another connector."""
+    second = _plan_second(session, connector, graph)
+    common = OwnRoles() if shared else _plan_common(session, connector, graph)
+    return OwnRoles(dropped=common.dropped + second.dropped, obstacles=common.obstacles + second.obstacles)
+
+
+def _plan_second(session: Session, connector: str, graph: RoleGraph) -> OwnRoles:
+    """The login that takes turns with it, which `pg_rotate_credentials` has made."""
+    second = connector + SECOND
+    if second not in graph.roles or catalog.read_acts_as(session, login=second) != connector:
+        return OwnRoles()
+    if catalog.read_role_facts(session, (second,))[second].needed:
+        return OwnRoles(obstacles=(f"the server: {second}, its second login, owns or holds something itself",))
+    if not graph.may_grant_membership(second):
+        return OwnRoles(obstacles=(f"the server: login {graph.me} has no ADMIN OPTION on its second login {second}",))
+    return OwnRoles(dropped=(second,))
+
+
+def _plan_common(session: Session, connector: str, graph: RoleGraph) -> OwnRoles:
+    """Those of all connectors go with the last.
 
     People's roles that carry the marker must go first: without it nothing would end their access.
     """
     facts = catalog.read_role_facts(session, tuple(OWN_ROLES))
     others = {role: [m for m in graph.members_of(role) if m.member not in (connector, graph.me)] for role in OWN_ROLES}
-    if shared or any(m.admin for members in others.values() for m in members):
+    if any(m.admin for members in others.values() for m in members):
         return OwnRoles()
     people = sorted({m.member for m in others[names.MARKER]}) if names.MARKER in facts else []
     if people:

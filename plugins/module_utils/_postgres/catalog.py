@@ -136,6 +136,16 @@ def read_role_facts(session: Session, roles: c.Iterable[str]) -> dict[str, RoleF
     }
 
 
+def read_acts_as(session: Session, *, login: str) -> str | None:
+    """The role that a login acts as from the start of every session, by a setting."""
+    query = """
+        SELECT substr(setting, length('role=') + 1) FROM pg_roles, unnest(rolconfig) setting
+         WHERE rolname = %(login)s AND setting LIKE 'role=%%'
+        """
+    rows = session.rows(query, {"login": login})
+    return str(rows[0][0]) if rows else None
+
+
 def read_administers(session: Session, *, role: str) -> bool | None:
     """Whether the login, or a role whose rights it has, holds ADMIN OPTION on a role; None where there is none."""
     query = """

@@ -101,8 +101,10 @@ def require_no_pooler(session: Session) -> None:
         )
 
 
-def has_active_grant(session: Session, user: str) -> bool:
-    """Whether it is a person's login whose access lasts: the person has the password that is to go."""
+def is_of_person(session: Session, user: str, *, active: bool = False) -> bool:
+    """Whether `pg_access_grant` has made it; ``active``: and the person has access now, and the password that goes."""
     ledger = read_ledger(session, version=session.connection.info.server_version, roles=[user])
     found = ledger.roles.get(user)
-    return found is not None and found.kind is RoleKind.LOGIN and bool(ledger.grants_of(user))
+    if found is None or found.kind is not RoleKind.LOGIN:
+        return False
+    return bool(ledger.grants_of(user)) or not active

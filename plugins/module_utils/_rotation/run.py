@@ -127,7 +127,7 @@ def _observe(rotation: Rotation, *, due: bool) -> tuple[Observation, list[Probe]
 
 
 def _is_in_use(rotation: Rotation) -> bool:
-    return guards.has_active_grant(rotation.session, rotation.current.user)
+    return guards.is_of_person(rotation.session, rotation.current.user, active=True)
 
 
 def _follow(rotation: Rotation, action: Action) -> None:

@@ -18,9 +18,9 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._errors import (
     InvalidOption,
     ServerUnreachable,
 )
-from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import scram, sql
+from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import catalog, scram, sql
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.routes import MEMBERSHIP_OPTIONS
-from ansible_collections.latchkey.postgres.plugins.module_utils._rotation import probe
+from ansible_collections.latchkey.postgres.plugins.module_utils._rotation import guards, probe
 from ansible_collections.latchkey.postgres.plugins.module_utils._rotation.values import SECOND, Answer, Strategy
 
 if t.TYPE_CHECKING:
@@ -32,10 +32,6 @@ if t.TYPE_CHECKING:
     from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.document import Credentials
 
 LONGEST = 63  # bytes; the server cuts longer names with a mere notice
-ROLE_SETTING = """
-SELECT substr(setting, 6) FROM pg_roles, unnest(rolconfig) setting
- WHERE rolname = %(login)s AND setting LIKE 'role=%%'
-"""
 EXISTS = "SELECT rolcanlogin FROM pg_roles WHERE rolname = %(login)s"
 LIMITS = "SELECT rolconnlimit, rolvaliduntil::text FROM pg_roles WHERE rolname = %(login)s"
 # For every database where there is no name; what the login acts as is set by other means.
@@ -64,13 +60,13 @@ def next_user(rotation: Rotation) -> str:
 
 def _other_of(rotation: Rotation, user: str) -> str:
     """The second of two acts as the first; who acts as somebody else can't have a second one."""
-    rows = rotation.session.rows(ROLE_SETTING, {"login": user})
-    if rows and user == rows[0][0] + SECOND:
-        return str(rows[0][0])
+    acts_as = catalog.read_acts_as(rotation.session, login=user)
+    if acts_as is not None and user == acts_as + SECOND:
+        return acts_as
     second = user + SECOND
-    if rows:
+    if acts_as is not None:
         raise DatabaseRefused(
-            f"login {user} acts as role {rows[0][0]} by a setting, which {second} could not do through it",
+            f"login {user} acts as role {acts_as} by a setting, which {second} could not do through it",
             where=rotation.where,
             next_step="Use strategy single or admin",
         )
@@ -109,7 +105,13 @@ def _require_free_name(rotation: Rotation, second: str) -> None:
     """What has the name of the second login must be one, or not be there yet."""
     first = rotation.current.user
     exists = rotation.session.rows(EXISTS, {"login": second})
-    if exists and rotation.session.rows(ROLE_SETTING, {"login": second}) != [(first,)]:
+    if not exists and guards.is_of_person(rotation.session, first):
+        raise DatabaseRefused(
+            f"login {first} is a person's: access would not end with a second login, which no sweep knows",
+            where=rotation.where,
+            next_step="Use strategy single or admin",
+        )
+    if exists and catalog.read_acts_as(rotation.session, login=second) != first:
         raise DatabaseRefused(
             f"login {second} exists, and does not act as {first}",
             where=rotation.where,
