@@ -23,6 +23,7 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._login import (
     login_of,
     store_of,
 )
+from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.options import TARGET
 from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values import Reference, locate
 
 if t.TYPE_CHECKING:
@@ -71,11 +72,7 @@ ARGUMENTS: c.Mapping[str, t.Any] = {
     "secret": {
         "type": "dict",
         "no_log": False,
-        "options": {
-            "name": {"type": "str", "required": True},
-            "tags": {"type": "dict", "default": {}},
-            "kms_key_id": {"type": "str", "no_log": False},
-        },
+        "options": TARGET,
     },
     "password_verifier": {"type": "str", "no_log": True},
     "return_password": {"type": "bool", "default": False, "no_log": False},

@@ -25,6 +25,7 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.data
 from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.public import PUBLIC_HEIR
 from ansible_collections.latchkey.postgres.plugins.module_utils._privileges.values import Scope
 from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.endpoint import read_endpoint
+from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.options import TARGET
 from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values import (
     Aws,
     Azure,
@@ -54,9 +55,7 @@ ARGUMENTS: c.Mapping[str, t.Any] = {
         "type": "dict",
         "no_log": False,
         "options": {
-            "name": {"type": "str", "required": True},
-            "tags": {"type": "dict", "default": {}},
-            "kms_key_id": {"type": "str", "no_log": False},
+            **TARGET,
             "force": {"type": "bool", "default": False},
             "instance_tag": {"type": "bool", "default": False},
         },

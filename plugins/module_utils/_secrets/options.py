@@ -4,7 +4,7 @@
 
 # Private to this collection: it may change or go at any time.
 
-"""The option `secret_store` of modules: as whom to ask which cloud."""
+"""The option `secret_store` of modules: as whom to ask which cloud; and what is said of a secret to be made."""
 
 from __future__ import annotations
 
@@ -44,6 +44,13 @@ SECRET_STORE: c.Mapping[str, t.Any] = {
             for one in fields(kind)
         },
     },
+}
+
+# A secret that is made if it is not there.
+TARGET: c.Mapping[str, t.Any] = {
+    "name": {"type": "str", "required": True},
+    "tags": {"type": "dict", "default": {}},
+    "kms_key_id": {"type": "str", "no_log": False},
 }
 
 
