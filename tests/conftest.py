@@ -112,12 +112,6 @@ def default_majors() -> tuple[int, ...]:
 
 
 @pytest.fixture
-def thorough(request: pytest.FixtureRequest) -> bool:
-    """Whether a test should take the time to try more of the same."""
-    return bool(request.config.getoption("--thorough"))
-
-
-@pytest.fixture
 def shaped() -> Iterator[Callable[..., ShapedServer]]:
     """Start fresh servers: `shaped(major=16, shape="rds", variant="stock", settings={...})`."""
     with _starter() as start:

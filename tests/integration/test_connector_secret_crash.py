@@ -33,6 +33,7 @@ Victim = subprocess.Popen[str]
 When = Literal["before", "after"]
 ROOT = Path(__file__).parents[2]
 MAJORS = {"rds": 17, "azure": 15}
+KILLS = 10  # for each cloud
 WRITES = (3, 16, 30, 55, 90)  # of about 95 that a run makes
 SECRET = re.compile(r"apono-orders-\d+")
 DRIVER = "from tests.integration.connector_secrets import drive; drive()"
@@ -227,14 +228,14 @@ def test_a_run_that_is_killed_after_so_many_writes_to_the_server_is_completed_by
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("shape", ["rds", "azure"])
-def test_runs_that_are_killed_at_any_time_are_completed_by_the_next(site: Site, shape: str, thorough: bool) -> None:
-    moments, cut_short, kills = random.Random(shape), 0, 10 if thorough else 4  # noqa: S311
+def test_runs_that_are_killed_at_any_time_are_completed_by_the_next(site: Site, shape: str) -> None:
+    moments, cut_short = random.Random(shape), 0  # noqa: S311
     with victim(site) as process:
         let_go(process)
         start = time.monotonic()
         assert not killed(process)
         whole = time.monotonic() - start
-    for _kill in range(kills):
+    for _kill in range(KILLS):
         one = replace(site, number=next(NUMBERS))
         with victim(one) as process:
             let_go(process)
@@ -242,7 +243,7 @@ def test_runs_that_are_killed_at_any_time_are_completed_by_the_next(site: Site, 
             process.kill()
             cut_short += killed(process)
         goes_on(one)
-    assert cut_short >= kills // 2
+    assert cut_short >= KILLS // 2
 
 
 @pytest.mark.parametrize("shape", ["rds", "azure"])

@@ -26,6 +26,7 @@ PLUGINS = "ansible_collections.latchkey.postgres.plugins.lookup"
 CONNECTOR = {"username": "apono_connector", "password": "Conn3ctor-in-the-store", "team": "data"}
 BEFORE = {**CONNECTOR, "password": "the-One-before"}
 BARE = "Bare-Passw0rd"
+HOSTS = 50
 HOST = "orders.abc123.eu-west-1.rds.amazonaws.com"
 
 
@@ -240,21 +241,20 @@ def test_an_option_comes_from_the_task_a_variable_the_environment_or_the_setting
 
 @pytest.mark.thorough
 def test_a_fleet_fetches_no_secret_twice_in_one_process_and_makes_one_client_in_each(
-    clouds: Clouds, tmp_path: Path, thorough: bool
+    clouds: Clouds, tmp_path: Path
 ) -> None:
     """Ansible starts a process for every task of every host."""
-    hosts = 50 if thorough else 12
     uses = {
         "mine": aws("'apono/orders', 'apono/billing'"),
         "theirs": azure("'apono-billing', 'billing-password'", "username='u'"),
     }
     task = keep("[mine, mine[0].username, theirs, theirs[1].password, mine[1], theirs] | length")
     task["vars"] = {name: f"{{{{ {expression} }}}}" for name, expression in uses.items()}
-    played = play(tmp_path, [task], "--forks", "8", hosts=hosts, env=clouds.environment)
+    played = play(tmp_path, [task], "--forks", "8", hosts=HOSTS, env=clouds.environment)
     assert played.code == 0, played.output[-3000:]
-    assert len(played.kept) == hosts
-    assert clouds.reads == dict.fromkeys(("apono/orders", "apono/billing", "apono-billing", "billing-password"), hosts)
-    assert [one.operation for one in clouds.azure.requests].count("token") == hosts
+    assert len(played.kept) == HOSTS
+    assert clouds.reads == dict.fromkeys(("apono/orders", "apono/billing", "apono-billing", "billing-password"), HOSTS)
+    assert [one.operation for one in clouds.azure.requests].count("token") == HOSTS
 
 
 def test_without_the_cache_the_store_is_asked_again(clouds: Clouds, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from tests.integration.product import Log, run_in
 from tests.rig import ShapedServer, shaped_server
 
 ADMIN = "Adm1n-in-the-store"
+EACH = 25  # hosts in either cloud
 
 
 class Watcher:
@@ -181,13 +182,11 @@ def test_a_fleet_reads_each_secret_once_with_one_client_each(
     servers: dict[str, ShapedServer],
     clouds: tuple[FakeSecretsManager, FakeAzure],
     tmp_path: Path,
-    thorough: bool,
 ) -> None:
     """Each host is worked on in a process of its own, where it reads two secrets, and writes none that is there."""
     aws, azure = clouds
-    each = 25 if thorough else 6
     # Others than host 0, which is the other test's.
-    fleet = range(1, each + 1)
+    fleet = range(1, EACH + 1)
     project(tmp_path, servers, fleet)
     names = [f"{shape}{number:02}" for shape in servers for number in fleet]
     for name in names:
@@ -200,9 +199,9 @@ def test_a_fleet_reads_each_secret_once_with_one_client_each(
     assert (job.code, job.changed) == (0, sorted(names)), job.output[-3000:]
     read = Counter(one.body["SecretId"] for one in aws.requests if one.operation == "GetSecretValue")
     own = [f"connector-{name}" for name in names]
-    assert read == {"admin/rds": each, **dict.fromkeys(own[:each], 1)}
+    assert read == {"admin/rds": EACH, **dict.fromkeys(own[:EACH], 1)}
     assert {one.operation for one in aws.requests} == {"GetSecretValue", "DescribeSecret"}
     found = Counter(one.name for one in azure.requests if one.operation == "get_secret" and one.token)
-    assert found == {"admin": each, **dict.fromkeys(own[each:], 1)}
+    assert found == {"admin": EACH, **dict.fromkeys(own[EACH:], 1)}
     assert "set_secret" not in {one.operation for one in azure.requests}
-    assert [one.operation for one in azure.requests].count("managed_token") == each
+    assert [one.operation for one in azure.requests].count("managed_token") == EACH
