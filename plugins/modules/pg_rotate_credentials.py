@@ -52,7 +52,8 @@ options:
         that it owns nothing and needs no privileges of its own. The administrator makes it when it is needed first,
         with the first login's connection limit, C(VALID UNTIL) and settings of C(ALTER ROLE … SET); later changes of
         those are for both, by hand. That takes C(ADMIN OPTION) on the first login on PostgreSQL 16 and later, and the
-        right to set what is copied. Later rotations need the administrator only if a password was changed by hand.
+        right to set what is copied. Later rotations need the administrator only if the store's previous version is not
+        of the idle login, as after a change by hand.
     type: str
     choices: [single, admin, alternate]
     default: single
@@ -60,7 +61,8 @@ options:
     description:
       - The secret in O(secret_store) of the login that sets the password with O(strategy=admin), or makes the second
         login with O(strategy=alternate). It wins over O(login_secret), O(login_user) and O(login_auth).
-      - Its C(host) and C(port), if it has any, must be O(login_host) and O(login_port) too.
+      - Its C(host) and C(port), if it has any, must be O(login_host) and O(login_port) too; so must those of
+        O(login_secret).
     type: str
   max_age_days:
     description:
@@ -76,8 +78,8 @@ options:
     type: str
   force:
     description:
-      - Rotate now, whatever age and hour it is. Also if a Lambda function rotates the secret, which then has to be
-        turned off.
+      - Rotate now, whatever age and hour it is, and also if readers have a new password by a run that has still to be
+        finished. Also if a Lambda function rotates the secret, which then has to be turned off.
       - With O(strategy=admin) and no password in the secret that is right any more, the login first gets the one in the
         secret. Who can write the secret could name any login there, so look at it before.
     type: bool
@@ -89,7 +91,8 @@ options:
     default: 40
   terminate_older_sessions:
     description:
-      - After the rotation, end the sessions of the login that began before it.
+      - Once readers have the new password, end the sessions of the login that began before. A rotation that can't do
+        that fails, and the next run goes on with it.
     type: bool
     default: false
   defer_while_active:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
+from ansible_collections.latchkey.postgres.plugins.module_utils._rotation import run as running
 from ansible_collections.latchkey.postgres.plugins.module_utils._rotation import steps
 from ansible_collections.latchkey.postgres.plugins.module_utils._secrets import access
 from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.options import SECRET_STORE, cloud_of
@@ -131,8 +132,8 @@ def test_a_second_login_that_does_not_act_as_the_first_is_never_given_to_readers
     site.settled()
 
 
-def test_a_second_login_that_may_not_connect_where_readers_do_is_never_given_to_them(site: Site) -> None:
-    """Since 16 it inherits nothing, and CONNECT is asked of the login itself."""
+def test_a_second_login_gets_in_wherever_the_first_does(site: Site) -> None:
+    """CONNECT is asked of the login itself, before it acts as anybody."""
     closed = f"closed_{site.number}"
     run_in(
         site.server,
@@ -141,20 +142,90 @@ def test_a_second_login_that_may_not_connect_where_readers_do_is_never_given_to_
         f"REVOKE CONNECT ON DATABASE {closed} FROM PUBLIC",
         f"GRANT CONNECT ON DATABASE {closed} TO {site.login}",
     )
-    site.put(dbname=closed)
-    wish = {"strategy": "alternate", "admin_secret": ADMIN_SECRET}
-    if site.server.major >= 16:
-        grant = f"GRANT CONNECT ON DATABASE {closed} TO {site.second}"
-        for _run in range(2):
-            said = site.run(**wish)
-            assert grant in said["msg"].replace('"', "")
-            assert site.stored()["username"] == site.login
-            assert site.reader_logs_in()
-        run_in(site.server, "postgres", grant)
-    succeeded(site.run(**wish))
+    rotated(site, strategy="alternate", admin_secret=ADMIN_SECRET)
     found = site.stored()
     assert found["username"] == site.second
-    site.server.connect(user=site.second, password=found["password"], dbname=closed).close()
+    with site.server.connect(user=site.second, password=found["password"], dbname=closed) as conn:
+        assert conn.execute("SELECT current_user::text").fetchall() == [(site.login,)]
+
+
+@pytest.mark.parametrize("shape", ["rds"])
+def test_a_second_login_that_may_not_connect_where_readers_do_is_never_given_to_them(site: Site) -> None:
+    """Somebody else has made it."""
+    closed, second = f"closed_{site.number}", f"CREATE ROLE {site.second} LOGIN"
+    act = (f"ALTER ROLE {site.second} SET role = {site.login}", f"GRANT {site.second} TO cloudadmin WITH ADMIN OPTION")
+    run_in(
+        site.server,
+        "postgres",
+        f"CREATE DATABASE {closed}",
+        f"REVOKE CONNECT ON DATABASE {closed} FROM PUBLIC",
+        f"GRANT CONNECT ON DATABASE {closed} TO {site.login}",
+        *(second, f"GRANT {site.login} TO {site.second} WITH INHERIT FALSE, SET TRUE", *act),
+    )
+    site.put(dbname=closed)
+    for _run in range(2):
+        said = site.run(strategy="alternate", admin_secret=ADMIN_SECRET)
+        refused(said, "server_unreachable", "permission denied for database")
+        assert site.stored()["username"] == site.login
+        assert site.reader_logs_in()
+
+
+def test_a_second_login_that_forgets_whom_it_acts_as_is_told_of_and_left_alone(site: Site) -> None:
+    for _turn in range(3):
+        rotated(site, strategy="alternate", admin_secret=ADMIN_SECRET)
+    before = site.stored()
+    run_in(site.server, "postgres", f"ALTER ROLE {site.second} RESET role")
+    said = site.run(strategy="alternate", admin_secret=ADMIN_SECRET)
+    acting = f"""ALTER ROLE "{site.second}" SET role = '{site.login}'"""
+    refused(said, REFUSED, f"login {site.second} is the second of {site.login} by its name", acting)
+    assert site.stored() == before
+    run_in(site.server, "postgres", acting)
+    rotated(site, strategy="alternate")
+    assert site.stored()["username"] == site.login
+
+
+def test_a_second_login_that_lost_the_first_leaves_it_to_the_administrator(site: Site) -> None:
+    rotated(site, strategy="alternate", admin_secret=ADMIN_SECRET)
+    site.set_password("pw-Nobody-knows")
+    grant = f"GRANT {site.login} TO {site.second}"
+    run_in(site.server, "postgres", f"SET ROLE {site.server.admin}; REVOKE {site.login} FROM {site.second}")
+    refused(site.run(strategy="alternate"), REFUSED, f"nobody who may set the password of {site.login}")
+    rotated(site, strategy="alternate", admin_secret=ADMIN_SECRET)
+    run_in(site.server, "postgres", f"SET ROLE {site.server.admin}; {grant}")
+    rotated(site, strategy="alternate")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("ALTER ROLE {login} REPLICATION", "has REPLICATION"),
+        ("ALTER ROLE {login} IN DATABASE postgres SET role = 'pg_monitor'", "acts as another role in a database"),
+    ],
+)
+def test_a_login_that_no_second_one_could_stand_in_for_is_refused(site: Site, change: str, words: str) -> None:
+    run_in(site.server, "postgres", change.format(login=site.login))
+    for check in (True, False):
+        with unchanged(site.server):
+            said = site.run(check=check, strategy="alternate", admin_secret=ADMIN_SECRET)
+        refused(said, REFUSED, f"login {site.login} {words}", "strategy single or admin")
+    assert not site.store.pending(site.secret)
+
+
+@pytest.mark.parametrize("strategy", ["single", "alternate"])
+def test_a_login_that_only_reads_by_default_is_rotated_all_the_same(site: Site, strategy: str) -> None:
+    run_in(site.server, "postgres", f"ALTER ROLE {site.login} SET default_transaction_read_only = on")
+    admin = {} if strategy == "single" else {"admin_secret": ADMIN_SECRET}
+    for _turn in range(3):
+        rotated(site, strategy=strategy, **admin)
+        admin = {}
+
+
+def test_the_administrator_is_neither_of_the_two(site: Site) -> None:
+    rotated(site, strategy="alternate", admin_secret=ADMIN_SECRET)
+    site.store.put("other-admin", json.dumps({"username": site.login, "password": FIRST}))
+    for check in (True, False):
+        said = site.run(check=check, strategy="alternate", admin_secret="other-admin")
+        refused(said, REFUSED, f"the administrator is {site.login}, whose password is to be rotated")
 
 
 def test_the_second_login_is_made_with_the_settings_and_limits_of_the_first(site: Site) -> None:
@@ -202,6 +273,12 @@ def test_check_mode_writes_nothing(site: Site) -> None:
     with unchanged(site.server):
         said = succeeded(site.run(check=True, diff=True))
     assert (said["changed"], said["action"], said["steps"]) == (True, "rotated", WHOLE)
+    with unchanged(site.server):
+        two = succeeded(site.run(check=True, diff=True, strategy="alternate", admin_secret=ADMIN_SECRET))
+    assert two["diff"]["after"].startswith(f"{site.second}, a new password")
+    with unchanged(site.server):
+        said = site.run(check=True, strategy="alternate")
+    refused(said, REFUSED, f"nobody who may set the password of {site.second} is known")
     assert (site.written(), site.store.history(site.secret)) == (written, history)
     assert site.logs_in(FIRST)
 
@@ -306,6 +383,52 @@ def test_a_secret_that_somebody_changes_meanwhile_is_theirs_and_works(site: Site
     site.settled()
 
 
+@pytest.mark.parametrize("known", [False, True], ids=["before the server knew", "before readers got it"])
+def test_what_somebody_has_written_into_the_secret_meanwhile_is_kept(site: Site, known: bool) -> None:
+    write_pending(site)
+    if known:
+        site.set_password("pw-Pending-password")
+    site.put(team="data", owner="ada")
+    assert succeeded(site.run(max_age_days=30, force=True))["action"] == "resumed"
+    found = site.stored()
+    assert (found["password"], found["owner"]) == ("pw-Pending-password", "ada")
+    site.settled()
+
+
+def test_what_readers_have_already_is_finished_though_somebody_has_written_more_into_the_secret(site: Site) -> None:
+    write_pending(site, password=FIRST)
+    site.put(owner="ada")
+    said = succeeded(site.run())
+    assert (said["action"], said["steps"]) == ("resumed", WHOLE[-2:])
+    assert site.stored()["owner"] == "ada"
+    site.settled()
+
+
+def test_force_does_not_leave_it_at_finishing(site: Site) -> None:
+    write_pending(site, password=FIRST)
+    said = succeeded(site.run(max_age_days=30, force=True))
+    assert (said["action"], said["steps"]) == ("rotated", [*WHOLE[-2:], *WHOLE])
+    assert not site.logs_in(FIRST)
+    site.settled()
+
+
+def test_a_run_that_found_it_due_before_another_rotated_it_lets_it_be(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin, others = running.begin, iter([site.run])
+
+    def late(*arguments: Any) -> Any:
+        for other in others:
+            assert succeeded(other())["action"] == "rotated"
+        return begin(*arguments)
+
+    monkeypatch.setattr(running, "begin", late)
+    said = succeeded(site.run())
+    assert (said["action"], said["reason"]) == ("none", "another run has rotated it meanwhile")
+    assert len(site.store.history(site.secret)) == 2
+    site.settled()
+
+
 def test_of_two_runs_at_once_one_rotates_and_the_other_says_so(site: Site) -> None:
     site.store.fake.delay = 0.05
     with ThreadPoolExecutor(2) as pool:
@@ -367,7 +490,9 @@ def test_older_sessions_end_if_that_is_asked_for(site: Site) -> None:
 
     with site.server.connect(user=site.login, password=FIRST) as session:
         assert still_there(site.run())
-        assert not still_there(site.run(terminate_older_sessions=True))
+        said = site.run(terminate_older_sessions=True)
+        assert not still_there(said)
+        assert said["steps"][-3:] == ["confirm", "end_older_sessions", "finish"]
     site.settled()
 
 

@@ -174,14 +174,21 @@ def connect(login: Login, *, database: str | None = None, read_only: bool = Fals
     return Session(connection=connection, where=login.where)
 
 
-def require_primary(session: Session) -> None:
-    """Refuse a server that takes no writes: a standby, or one that its platform has set read-only."""
-    standby, read_only = session.rows("SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on'")[0]
+def require_primary(session: Session, *, sources: c.Collection[str] = ()) -> None:
+    """Refuse a server that takes no writes: a standby, or one that its platform has set read-only.
+
+    ``sources``: where a setting may come from that does not count, in the words of ``pg_settings``.
+    """
+    query = """
+        SELECT pg_is_in_recovery(), setting = 'on' AND source <> ALL (%(sources)s)
+          FROM pg_settings WHERE name = 'default_transaction_read_only'
+        """
+    standby, read_only = session.rows(query, {"sources": list(sources)})[0]
     if standby:
         raise DatabaseRefused(
             "this server is a standby and takes no changes",
             where=session.where,
-            next_step="Give the address of the primary in login_host, or run in check mode",
+            next_step="Give the address of the primary in login_host",
         )
     if read_only:
         raise DatabaseRefused(

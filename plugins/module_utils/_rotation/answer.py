@@ -75,5 +75,5 @@ def _diff(rotation: Rotation) -> dict[str, str]:
         "before_header": header,
         "after_header": header,
         "before": f"{rotation.before.user}\n",
-        "after": f"{rotation.current.user}, {what} ({', '.join(rotation.steps)})\n",
+        "after": f"{rotation.foreseen or rotation.current.user}, {what} ({', '.join(rotation.steps)})\n",
     }

@@ -132,13 +132,15 @@ def administrator(params: Params, context: Context) -> Login | None:
     """The other login, if the strategy knows one; its password is fetched only now."""
     if Strategy(params["strategy"]) is Strategy.SINGLE or not _names_admin(params):
         return None
+    option = "admin_secret" if params["admin_secret"] else "login_secret"
     cloud = store_of(params)
-    if not params["admin_secret"] or cloud is None:
+    if not params[option] or cloud is None or (option == "login_secret" and params["login_auth"] != "password"):
         return login_of(params, context)
-    reference, address = locate(cloud, params["admin_secret"]), address_of(params)
-    where = f"admin_secret: {reference.where}"
-    found = document.parse(access.read(reference).text, where=where)
+    reference, address = locate(cloud, params[option]), address_of(params)
+    where = f"{option}: {reference.where}"
+    user = params["login_user"] if option == "login_secret" else None
+    found = document.parse(access.read(reference, afresh=True).text, where=where, username=user)
     context.hide(found.password)
     guards.require_of_server(address, found, where=where)
-    source = f"the secret {reference.name}"
+    source = f"{option} ({reference.where})"
     return address.identified(found.username, found.password, source=source, database=address.database)

@@ -21,7 +21,13 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._errors import (
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import session as sessions
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.lock import only_run
 from ansible_collections.latchkey.postgres.plugins.module_utils._rotation import guards, probe
-from ansible_collections.latchkey.postgres.plugins.module_utils._rotation.values import Answer, Held, Probe
+from ansible_collections.latchkey.postgres.plugins.module_utils._rotation.values import (
+    SECOND,
+    Answer,
+    Held,
+    Probe,
+    Strategy,
+)
 from ansible_collections.latchkey.postgres.plugins.module_utils._secrets import document
 from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values import CURRENT, PENDING, PREVIOUS
 
@@ -34,10 +40,16 @@ if t.TYPE_CHECKING:
     from ansible_collections.latchkey.postgres.plugins.module_utils._rotation.setters import Setter
     from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values import Store, Version
 
+# A login that only reads may well have this default; nobody else's counts in check mode.
+OWN_DEFAULTS = ("user", "database", "database user", "client")
+
 
 @dataclass(kw_only=True)
 class Rotation:
-    """``session`` is with the maintenance database as ``login`` and holds the lock; a step notes what it has done."""
+    """``session`` is with the maintenance database as ``login`` and holds the lock; a step notes what it has done.
+
+    ``foreseen``: in check mode, the user whom readers would get.
+    """
 
     order: Order
     store: Store
@@ -51,6 +63,7 @@ class Rotation:
     previous: Held | None = None
     setter: Setter | None = None
     finished_at: dt.datetime | None = None
+    foreseen: str | None = None
     steps: list[str] = field(default_factory=list)
     opened: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
@@ -79,7 +92,8 @@ class Rotation:
         """A session that lasts as long as this rotation."""
         if login == self.login:
             return self.session
-        self.sessions.append(self.opened.enter_context(sessions.connect(login)))
+        session = sessions.connect(login, read_only=self.context.check)
+        self.sessions.append(self.opened.enter_context(session))
         return self.sessions[-1]
 
 
@@ -109,7 +123,7 @@ def begin(order: Order, store: Store, context: Context, administrator: Login | N
     current = read_current(order, store, context)
     with contextlib.ExitStack() as opened:
         if administrator is not None:
-            _require_other(administrator, current)
+            _require_other(order, administrator, current)
             session = opened.enter_context(sessions.connect(administrator, read_only=context.check))
             guards.require_login(session, current.user)
         refusal = probe.learn_refusal(order.login(current.credentials))
@@ -118,8 +132,8 @@ def begin(order: Order, store: Store, context: Context, administrator: Login | N
             login, session = _let_in(order, store, context, current, refusal=refusal)
             opened.enter_context(session)
         guards.require_no_pooler(session)
+        sessions.require_primary(session, sources=OWN_DEFAULTS)
         if not context.check:
-            sessions.require_primary(session)
             opened.enter_context(only_run(session))
         yield Rotation(
             order=order,
@@ -134,10 +148,13 @@ def begin(order: Order, store: Store, context: Context, administrator: Login | N
         )
 
 
-def _require_other(administrator: Login, current: Held) -> None:
-    if administrator.user == current.user:
+def _require_other(order: Order, administrator: Login, current: Held) -> None:
+    ours = {current.user}
+    if order.strategy is Strategy.ALTERNATE:
+        ours |= {current.user + SECOND, current.user.removesuffix(SECOND)}
+    if administrator.user in ours:
         raise DatabaseRefused(
-            f"the administrator is {current.user}, whose password is to be rotated",
+            f"the administrator is {administrator.user}, whose password is to be rotated",
             where=administrator.where,
             next_step="Name another login, or use strategy single",
         )

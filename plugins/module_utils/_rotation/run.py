@@ -26,6 +26,7 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._rotation.recove
 from ansible_collections.latchkey.postgres.plugins.module_utils._rotation.rotation import Rotation, begin, lost
 from ansible_collections.latchkey.postgres.plugins.module_utils._rotation.values import Answer, Strategy
 from ansible_collections.latchkey.postgres.plugins.module_utils._secrets import access
+from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values import CURRENT
 
 if t.TYPE_CHECKING:
     from ansible_collections.latchkey.postgres.plugins.module_utils._rotation.policy import Verdict
@@ -60,24 +61,28 @@ def rotate(params: Params, context: Context) -> Result:
     if not (verdict.now or verdict.pending):
         return answer.idle(order, found, verdict)
     with begin(order, store, context, options.administrator(params, context)) as rotation:
-        reason = _work(rotation, verdict)
+        reason = _work(rotation, verdict, begun=found.stages.get(CURRENT))
         return answer.of_rotation(rotation, verdict, reason)
 
 
-def _work(rotation: Rotation, verdict: Verdict) -> str | None:
-    """Why nothing was done, if that has another reason than its age. In check mode steps are only noted."""
-    begun = rotation.current
+def _work(rotation: Rotation, verdict: Verdict, *, begun: str | None) -> str | None:
+    """Why nothing was done, if that has another reason than its age. In check mode steps are only noted.
+
+    ``begun``: the version that was found to be due, before this run was alone.
+    """
+    # What is only finished has the password that it had before, and to be rid of that is what force is for.
+    preparatory = (*PREPARATORY, Action.FINISH) if rotation.order.policy.force else PREPARATORY
     for _look in range(LOOKS):
         rotation.reread()
         action = _look_at(rotation, due=verdict.now)
         if action is Action.NOTHING:
             return None
-        if action is Action.ROTATE and rotation.current != begun:
+        if action is Action.ROTATE and rotation.current.version != begun:
             return "another run has rotated it meanwhile"
         if rotation.order.defer and action in (Action.ROTATE, Action.APPLY) and _is_in_use(rotation):
             return answer.DEFERRED
         _follow(rotation, action)
-        if action not in PREPARATORY or rotation.context.check:
+        if action not in preparatory or rotation.context.check:
             return None
     raise DatabaseRefused(
         "it does not come to rest: somebody else changes the password or the secret at the same time",
@@ -118,7 +123,7 @@ def _observe(rotation: Rotation, *, due: bool) -> tuple[Observation, list[Probe]
         pending=answers[1] if pending is not None else None,
         previous=None if previous is None else probes[-1].answer,
         due=due,
-        promoted=pending is not None and pending.credentials == current.credentials,
+        promoted=pending is not None and pending.is_same_login(current),
         other_login=pending is not None and pending.user != current.user,
         fits=pending is None or pending.user == other,
         may_reset=order.policy.force and order.strategy is Strategy.ADMIN,
@@ -133,6 +138,10 @@ def _is_in_use(rotation: Rotation) -> bool:
 def _follow(rotation: Rotation, action: Action) -> None:
     """A server may have rules for passwords that we do not know: another one may do."""
     path = PATHS[action]
+    if rotation.context.check:
+        _foresee(rotation, action)
+    elif action in (Action.APPLY, Action.PROMOTE):
+        steps.refresh(rotation)
     for _password in range(NEW_PASSWORDS - 1):
         try:
             return _take(rotation, path)
@@ -142,11 +151,24 @@ def _follow(rotation: Rotation, action: Action) -> None:
 
 
 def _take(rotation: Rotation, path: tuple[Step, ...]) -> None:
-    last = (steps.end_older_sessions,) if rotation.order.end_sessions and steps.confirm in path else ()
-    for step in (*path, *last):
+    for step in path:
+        if step is steps.finish and rotation.order.end_sessions:
+            _take(rotation, (steps.end_older_sessions,))
         if not rotation.context.check:
             step(rotation)
         rotation.steps.append(step.__name__)
+
+
+def _foresee(rotation: Rotation, action: Action) -> None:
+    """What stops a run before anything is changed stops check mode too."""
+    user = rotation.current.user
+    if action is Action.ROTATE:
+        user = setters.next_user(rotation)
+    elif action in (Action.APPLY, Action.PROMOTE) and rotation.pending is not None:
+        user = rotation.pending.user
+    if {steps.apply, steps.restore} & set(PATHS[action]):
+        setters.find_setter(rotation, user)
+    rotation.foreseen = user
 
 
 ROTATE = Door(arguments=options.ARGUMENTS, run=rotate, rules=options.RULES)

@@ -32,8 +32,8 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._errors import (
     SecretUnreadable,
     ServerUnreachable,
 )
-from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import diagnosis, sql
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import session as sessions
+from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import sql
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.retry import execute_together
 from ansible_collections.latchkey.postgres.plugins.module_utils._rotation import setters
 from ansible_collections.latchkey.postgres.plugins.module_utils._rotation.rotation import read, read_current
@@ -61,11 +61,23 @@ class PasswordRefused(DatabaseRefused):
 
 
 def prepare(rotation: Rotation) -> None:
-    order, store, user = rotation.order, rotation.store, setters.next_user(rotation)
+    user = setters.next_user(rotation)
     rotation.setter = setters.find_setter(rotation, user)
-    password = document.generate_password(order.password_length)
+    password = document.generate_password(rotation.order.password_length)
     rotation.context.hide(password)
-    credentials = replace(rotation.current.credentials, username=user, password=password)
+    _write_pending(rotation, replace(rotation.current.credentials, username=user, password=password))
+
+
+def refresh(rotation: Rotation) -> None:
+    """What somebody has written into the secret since `prepare`, beside the password, goes along."""
+    pending = _pending(rotation).credentials
+    wanted = replace(rotation.current.credentials, username=pending.username, password=pending.password)
+    if wanted != pending:
+        _write_pending(rotation, wanted)
+
+
+def _write_pending(rotation: Rotation, credentials: Credentials) -> None:
+    order, store = rotation.order, rotation.store
     store.write_pending(order.name, document.compose(credentials), token=str(uuid.uuid4()))
     rotation.pending = read(order, store, rotation.context, PENDING)
     if rotation.pending is None or rotation.pending.credentials != credentials:
@@ -121,17 +133,16 @@ def verify(rotation: Rotation) -> None:
 
 
 def _require_acting(rotation: Rotation, second: Held, *, first: str) -> None:
-    """A server ignores a setting of the role that is not, or no longer, allowed; some releases ignore all of them."""
+    """A server ignores a setting of the role that is not, or no longer, allowed; some releases ignore all of them.
+
+    Others, before November 2024, forget it when a pool takes a connection back with ``DISCARD ALL``.
+    """
     login = rotation.order.login(second.credentials, database=second.credentials.dbname)
     try:
         with sessions.connect(login, read_only=True) as session:
+            session.execute(sql.keyword("DISCARD ALL"))
             acting = session.rows("SELECT current_user::text")[0][0]
     except ServerUnreachable as error:
-        # CONNECT is asked of the login itself, before it acts as anybody.
-        names = {"database": sql.name(login.database), "second": sql.name(second.user)}
-        remedy = sql.statement("GRANT CONNECT ON DATABASE {database} TO {second}", **names)
-        if diagnosis.is_let_in(error.what):
-            error.next_step = f"Run as the owner of the database: {remedy.as_string(None)}"
         _set_back(rotation, rotation.current, error)
     if acting == first:
         return
@@ -150,7 +161,7 @@ def promote(rotation: Rotation) -> None:
         rotation.store.promote(rotation.order.name, pending.as_stored, expected=before.version)
     except SecretUnreadable as error:
         now = _readers_have(rotation, error)
-        if now.credentials != pending.credentials:
+        if not now.is_same_login(pending):
             _set_back(rotation, now, error)
 
 

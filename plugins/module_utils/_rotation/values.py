@@ -55,6 +55,10 @@ class Held:
     version: str
     credentials: Credentials
 
+    def is_same_login(self, other: Held) -> bool:
+        """Whatever else they say."""
+        return (self.user, self.credentials.password) == (other.user, other.credentials.password)
+
     @property
     def as_stored(self) -> Version:
         return Version(id=self.version, text=document.compose(self.credentials))

@@ -50,9 +50,9 @@ def _open(cloud: Cloud, _process: int, _period: int) -> Store:
     return aws.open_store(cloud)
 
 
-def read(reference: Reference) -> Version:
+def read(reference: Reference, *, afresh: bool = False) -> Version:
     """Raises SecretUnreadable or one of its kind."""
-    (answer,) = read_all([reference])
+    (answer,) = read_all([reference], afresh=afresh)
     if isinstance(answer, SecretUnreadable):
         raise answer
     return answer
