@@ -110,6 +110,23 @@ def test_a_secret_whose_two_logins_take_turns_is_the_connectors_still(site: Site
         assert site.reader_logs_in()
 
 
+@pytest.mark.parametrize("update_password", ["on_create", "always"])
+def test_the_second_login_whose_password_was_changed_by_hand_is_left_to_the_next_rotation(
+    one_site: Site, update_password: str
+) -> None:
+    site = one_site
+    succeeded(site.run())
+    turn = {"secret": site.secret, "secret_store": site.store.option, "strategy": "alternate", "max_age_days": 0}
+    succeeded(through(ROTATE, {**login_options(site.server), **turn}))
+    run_in(site.server, "postgres", f"ALTER ROLE {site.connector}_b PASSWORD 'pw-By-hand'")
+    with unchanged(site.server):
+        said = site.run(update_password=update_password)
+    refused(said, UNREADABLE, f"its password is not that of role {site.connector}_b", "or run pg_rotate_credentials")
+    said = succeeded(through(ROTATE, {**login_options(site.server), **turn}))
+    assert said["steps"][0] == "restore"
+    assert succeeded(site.run())["secret"]["verified"] is True
+
+
 def test_both_logins_that_take_turns_are_taken_away(shaped: Shaped, store: Aws | Azure, major: int, shape: str) -> None:
     site = Site(server=shaped(major=major, shape=shape), store=store)
     run_in(site.server, "postgres", "REVOKE CONNECT ON DATABASE admindb FROM PUBLIC")

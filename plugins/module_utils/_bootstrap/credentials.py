@@ -200,7 +200,8 @@ def _require_kept(secret: ConnectorSecret, made: Credentials) -> None:
 
 def _require_login(options: Options, secret: ConnectorSecret, found: Credentials, *, role: Role | None) -> None:
     """Say before anything is changed that the secret and the role have parted; a role without LOGIN can't tell yet."""
-    if role is None or not role.login or options.always_set_password:
+    second = found.username != options.connector
+    if role is None or not role.login or (options.always_set_password and not second):
         return
     login = connectors.login_as(options, password=found.password)
     error = connectors.refusal(replace(login, user=found.username))
@@ -211,7 +212,8 @@ def _require_login(options: Options, secret: ConnectorSecret, found: Credentials
     raise SecretUnreadable(
         f"its password is not that of role {found.username}",
         where=secret.where,
-        next_step="Correct the secret, or set update_password to always to give the role this password",
+        next_step="Correct the secret, or "
+        + ("run pg_rotate_credentials" if second else "set update_password to always to give the role this password"),
     )
 
 
