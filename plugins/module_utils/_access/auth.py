@@ -28,7 +28,7 @@ if t.TYPE_CHECKING:
 
 CANARY = f"{names.PREFIX}canary_"
 MEMBER = "SELECT pg_has_role(oid, 'MEMBER') FROM pg_roles WHERE rolname = %(role)s"
-CANARIES = "SELECT rolname::text FROM pg_roles WHERE starts_with(rolname, %(prefix)s)"
+CANARIES = "SELECT rolname::text FROM pg_roles WHERE starts_with(rolname, %(prefix)s) AND pg_has_role(oid, 'MEMBER')"
 PRINCIPALS = "SELECT to_regproc('pg_catalog.pgaadauth_create_principal') IS NOT NULL"
 # It goes on in the server even if this process is killed: no canary can keep the connector out for long.
 DEAD_MANS_SWITCH = "DO $$ BEGIN PERFORM pg_sleep(10); DROP ROLE IF EXISTS {canary}; END $$"
@@ -93,9 +93,8 @@ def _drop_canaries(site: Site) -> None:
 
 def _survives_canary(site: Site) -> bool:
     """Whether the connector's password is still taken while a role that it made is in rds_iam."""
-    name = CANARY + secrets.token_hex(
-        4
-    )  # not that of a run that was killed, whose switch may still be going to drop it
+    # Not the name of a run's that was killed, whose switch may still be going to drop it.
+    name = CANARY + secrets.token_hex(4)
     canary, options = sql.name(name), {"has_options": site.has_options, "inherit": False}
     make = (
         sql.statement("CREATE ROLE {canary} NOLOGIN", canary=canary),
