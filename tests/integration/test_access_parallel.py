@@ -18,6 +18,7 @@ import psycopg
 import pytest
 
 from ansible_collections.latchkey.postgres.plugins.module_utils._access import names
+from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.lock import LOCK
 from tests.integration.access import (
     DATABASE,
     READ,
@@ -283,3 +284,14 @@ def test_of_two_requests_each_ends_alone_and_from_16_on_the_session_goes_on(
         succeeded(revoke(server, "two-b"))
         assert refusal(conn, COMMON) in {"57P01", "lost"}
     assert not gets_in(server, said)
+
+
+def test_a_person_who_takes_the_lock_is_ended_all_the_same(shaped: Shaped, major: int) -> None:
+    server = shaped(major=major, shape="azure")
+    bootstrapped(server)
+    said = succeeded(grant(server, "lock", "lock@example.com"))
+    with person(server, said, dbname="postgres") as conn:
+        conn.execute("SELECT pg_advisory_lock(%(space)s, %(key)s)", LOCK)
+        succeeded(revoke(server, "lock"))
+        with pytest.raises(psycopg.OperationalError):
+            conn.execute("SELECT 1")

@@ -21,7 +21,7 @@ from psycopg import sql
 
 from ansible_collections.latchkey.postgres.plugins.module_utils._access import enforcement
 from ansible_collections.latchkey.postgres.plugins.module_utils._errors import DatabaseRefused
-from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.lock import only_run
+from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.lock import LOCK, only_run
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.session import Login, Session, connect
 from tests.integration.access import bootstrap, bootstrapped, expire, gets_in, grant, sweep
 from tests.integration.product import CONNECTOR, SECRET, ask, catalog, changes, connector, next_xid, run_in, succeeded
@@ -355,6 +355,19 @@ def test_one_run_at_a_time(estate: Estate) -> None:
         assert estate.may_enter(login)
     estate.enforce()
     assert not estate.may_enter(login)
+
+
+def test_a_stranger_who_takes_the_lock_keeps_nobody_in(estate: Estate) -> None:
+    login = estate.login()
+    estate.grant(login)
+    run_in(estate.server, "postgres", "CREATE ROLE stranger LOGIN PASSWORD 'pw-Stranger'")
+    try:
+        with estate.server.connect(user="stranger", password="pw-Stranger") as conn:
+            conn.execute("SELECT pg_advisory_lock(%(space)s, %(key)s)", LOCK)
+            estate.enforce()
+            assert not estate.may_enter(login)
+    finally:
+        run_in(estate.server, "postgres", "DROP ROLE stranger")
 
 
 def test_inside_a_transaction_it_does_nothing_and_holds_nothing(estate: Estate) -> None:

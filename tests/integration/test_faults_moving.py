@@ -339,13 +339,14 @@ def test_a_run_that_holds_the_lock_too_long_is_said_and_nothing_is_changed(
     shaped: Shaped, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = shaped(major=17, shape="azure")
-    monkeypatch.setattr(lock, "PATIENCE", "300ms")
+    monkeypatch.setattr(lock, "PATIENCE", 2)
+    monkeypatch.setattr(lock, "ONE_WAIT", 1)
     with server.connect() as other:
         other.execute("SELECT pg_advisory_lock(%(space)s, %(key)s)", lock.LOCK)
         with unchanged(server):
             said = bootstrap(server)
             planned = succeeded(bootstrap(server, check=True))
-    refused(said, "database_refused", f"localhost:{server.port}", "another run", "300ms", "Wait for it to end")
+    refused(said, "database_refused", f"localhost:{server.port}", "another run", "2s", "Wait for it to end")
     assert planned["changed"]
     succeeded(bootstrap(server))
     assert ask(server, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == [(0,)]

@@ -50,7 +50,24 @@ BEGIN
   PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true),
           pg_catalog.set_config('lock_timeout', '2s', true);
   IF NOT pg_catalog.pg_try_advisory_lock({space}, {key}) THEN
-    RETURN;
+    -- Whoever may connect may take it. What changes the server runs as one that has CREATEROLE.
+    BEGIN
+      PERFORM pg_catalog.pg_terminate_backend(l.pid)
+         FROM pg_catalog.pg_locks l
+         JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid JOIN pg_catalog.pg_roles r ON r.oid = a.usesysid
+        WHERE l.locktype = 'advisory' AND l.objsubid = 2 AND l.classid = {space}::pg_catalog.oid
+          AND l.objid = {key}::pg_catalog.oid
+          AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d
+                             WHERE d.datname = pg_catalog.current_database())
+          AND NOT (r.rolsuper OR r.rolcreaterole OR r.rolname = current_user);
+    EXCEPTION WHEN insufficient_privilege THEN
+      RAISE WARNING 'latchkey: the session that holds the lock: %', SQLERRM;
+    END;
+    PERFORM pg_catalog.pg_sleep(0.5);
+    IF NOT pg_catalog.pg_try_advisory_lock({space}, {key}) THEN
+      RAISE WARNING 'latchkey: another run holds the server';
+      RETURN;
+    END IF;
   END IF;
 
   -- The fence: no membership, no login.

@@ -20,40 +20,71 @@ if t.TYPE_CHECKING:
     from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.session import Session
 
 # Any two numbers, as long as all of the collection uses the same: "latc" and "hkey" in ASCII.
-LOCK = {"space": 0x6C617463, "key": 0x686B6579}
-PATIENCE = "120s"
+LOCK: c.Mapping[str, int] = {"space": 0x6C617463, "key": 0x686B6579}
+# "latc" and "rota": of rotations, which applications run themselves.
+ROTATIONS: c.Mapping[str, int] = {"space": 0x6C617463, "key": 0x726F7461}
+PATIENCE = 120  # seconds
+ONE_WAIT = 5
+NO_RIGHT = "42501"
+# Whoever may connect may take any lock. What changes the server runs as one that has CREATEROLE.
+EVICT = """
+SELECT pg_terminate_backend(l.pid)
+  FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid JOIN pg_roles r ON r.oid = a.usesysid
+ WHERE l.locktype = 'advisory' AND l.objsubid = 2
+   AND l.classid = %(space)s::bigint::oid AND l.objid = %(key)s::bigint::oid
+   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+   AND NOT (r.rolsuper OR r.rolcreaterole OR r.rolname = current_user)
+"""
 
 
 @contextlib.contextmanager
-def only_run(session: Session) -> c.Iterator[None]:
-    """Hold the collection's advisory lock; it goes with the session, so a crash frees it.
+def only_run(session: Session, *, lock: c.Mapping[str, int] = LOCK) -> c.Iterator[None]:
+    """Hold an advisory lock; it goes with the session, so a crash frees it.
 
     Advisory locks belong to a database: the session must be one with the maintenance database.
     """
-    try:
-        with session.writing():
-            session.rows("SELECT set_config('lock_timeout', %(patience)s, true)", {"patience": PATIENCE})
-            session.rows("SELECT pg_advisory_lock(%(space)s, %(key)s)", LOCK)
-    except psycopg.Error as error:
-        if error.sqlstate != LOCK_TIMEOUT:
-            raise
-        raise DatabaseRefused(
-            f"another run of this collection has held the server for {PATIENCE}",
-            where=session.where,
-            next_step="Wait for it to end, then run again",
-        ) from error
+    _take(session, lock)
     try:
         yield
     finally:
-        _release(session)
+        _release(session, lock)
 
 
-def _release(session: Session) -> None:
+def _take(session: Session, lock: c.Mapping[str, int]) -> None:
+    for _wait in range(PATIENCE // ONE_WAIT):
+        if lock is LOCK:
+            _evict(session)
+        try:
+            with session.writing():
+                session.rows("SELECT set_config('lock_timeout', %(wait)s, true)", {"wait": f"{ONE_WAIT}s"})
+                session.rows("SELECT pg_advisory_lock(%(space)s, %(key)s)", lock)
+        except psycopg.Error as error:
+            if error.sqlstate != LOCK_TIMEOUT:
+                raise
+        else:
+            return
+    raise DatabaseRefused(
+        f"another run of this collection has held the server for {PATIENCE}s",
+        where=session.where,
+        next_step="Wait for it to end, then run again",
+    )
+
+
+def _evict(session: Session) -> None:
+    """Nobody else keeps a run from ending access by taking the lock."""
+    try:
+        session.rows(EVICT, LOCK)
+    except psycopg.Error as error:
+        if error.sqlstate != NO_RIGHT:
+            raise
+
+
+def _release(session: Session, lock: c.Mapping[str, int]) -> None:
     """The lock goes with a session that is lost, and what was done under it is done."""
     if session.lost:
         return
     try:
-        session.rows("SELECT pg_advisory_unlock(%(space)s, %(key)s)", LOCK)
+        session.rows("SELECT pg_advisory_unlock(%(space)s, %(key)s)", lock)
     except psycopg.Error:
         if not session.lost:
             raise

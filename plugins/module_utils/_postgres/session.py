@@ -34,6 +34,10 @@ SETTINGS = {
     "lock_timeout": "2s",
     "idle_in_transaction_session_timeout": "60s",
     "client_min_messages": "notice",
+    # The server notices that a controller has lost its power, and frees what it held.
+    "tcp_keepalives_idle": "30",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "3",
     # To compile the catalog queries would take longer than to run them.
     "jit": "off",
 }
@@ -188,7 +192,7 @@ def require_primary(session: Session, *, sources: c.Collection[str] = ()) -> Non
         raise DatabaseRefused(
             "this server is a standby and takes no changes",
             where=session.where,
-            next_step="Give the address of the primary in login_host",
+            next_step="Give the address of the primary in login_host, or run in check mode",
         )
     if read_only:
         raise DatabaseRefused(

@@ -19,7 +19,7 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._errors import (
     ServerUnreachable,
 )
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import session as sessions
-from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.lock import only_run
+from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.lock import ROTATIONS, only_run
 from ansible_collections.latchkey.postgres.plugins.module_utils._rotation import guards, probe
 from ansible_collections.latchkey.postgres.plugins.module_utils._rotation.values import (
     SECOND,
@@ -40,8 +40,8 @@ if t.TYPE_CHECKING:
     from ansible_collections.latchkey.postgres.plugins.module_utils._rotation.setters import Setter
     from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values import Store, Version
 
-# A login that only reads may well have this default; nobody else's counts in check mode.
-OWN_DEFAULTS = ("user", "database", "database user", "client")
+# A login that only reads may well have this default.
+OWN_DEFAULTS = ("user", "database", "database user")
 
 
 @dataclass(kw_only=True)
@@ -132,9 +132,10 @@ def begin(order: Order, store: Store, context: Context, administrator: Login | N
             login, session = _let_in(order, store, context, current, refusal=refusal)
             opened.enter_context(session)
         guards.require_no_pooler(session)
-        sessions.require_primary(session, sources=OWN_DEFAULTS)
+        guards.require_no_standby(session)
         if not context.check:
-            opened.enter_context(only_run(session))
+            sessions.require_primary(session, sources=OWN_DEFAULTS)
+            opened.enter_context(only_run(session, lock=ROTATIONS))
         yield Rotation(
             order=order,
             store=store,
