@@ -125,7 +125,8 @@ options:
           - Refused if it is, or leads to, a role of the platform, of this collection, the connector, or one with
             C(SUPERUSER), C(CREATEROLE), C(REPLICATION) or C(BYPASSRLS). Of PostgreSQL's own, C(pg_read_all_data),
             C(pg_write_all_data), C(pg_monitor), C(pg_read_all_stats), C(pg_read_all_settings), C(pg_stat_scan_tables)
-            and C(pg_maintain) may be given.
+            C(pg_maintain), C(pg_checkpoint), C(pg_create_subscription), C(pg_use_reserved_connections) and
+            C(pg_signal_backend) may be given. Who has the last can end the connector's sessions too.
           - From PostgreSQL 16 on the connector needs C(ADMIN OPTION) on it, which
             O(latchkey.postgres.pg_apono_bootstrap#module:grantable_roles) gives.
         type: str
@@ -199,7 +200,9 @@ options:
     type: dict
     suboptions:
       name:
-        description: Its name or ARN, or the name or URL of a secret in a Key Vault. One for each person and server.
+        description:
+          - Its name or ARN, or the name or URL of a secret in a Key Vault. One for each person and server; refused is one
+            whose C(username), C(host) or C(port) are others.
         type: str
         required: true
       tags:

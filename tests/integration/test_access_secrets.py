@@ -164,7 +164,7 @@ def test_check_mode_writes_no_secret(site: Site) -> None:
 def test_a_run_that_is_cut_between_store_and_server_is_healed_by_the_next(site: Site) -> None:
     with Proxy(port_behind=site.server.port, refuse=True) as proxy:
         site.on_write(lambda _request: proxy.cut())
-        refused(site.grant(login_port=proxy.port), UNREACHABLE)
+        refused(site.grant(connect_params={"port": proxy.port}), UNREACHABLE)
     assert not site.known()
     lost = site.stored()["password"]
     said = succeeded(site.grant())
@@ -199,6 +199,15 @@ def test_a_secret_of_somebody_else_is_never_overwritten(site: Site, whose: str) 
     site.store.put(site.secret, text)
     before = catalog(site.server)
     refused(site.grant(), UNREADABLE, site.secret, f"not of {site.login}", "Name a secret of the person's own")
+    assert site.store.history(site.secret) == [text]
+    assert changes(before, catalog(site.server)) == []
+
+
+def test_one_secret_is_not_for_two_servers(site: Site) -> None:
+    text = json.dumps({"username": site.login, "password": "of-there", "host": "elsewhere.example.com", "port": 5432})
+    site.store.put(site.secret, text)
+    before = catalog(site.server)
+    refused(site.grant(), UNREADABLE, site.secret, "for another server, elsewhere.example.com:5432", "for each server")
     assert site.store.history(site.secret) == [text]
     assert changes(before, catalog(site.server)) == []
 

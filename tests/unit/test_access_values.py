@@ -93,6 +93,10 @@ def test_a_comment_is_read_as_it_was_written(kind: RoleKind) -> None:
         '{"kind": "boss"}',
         '{"kind": ["grant"]}',
         "[" * 100000,
+        '{"kind": "grant", "login": "\\ud800"}',
+        '{"kind": "grant", "login": "\\u0000"}',
+        '{"kind": "profile", "schemas": ["a", "\\u0000"]}',
+        '{"kind": "grant", "\\udfff": "a"}',
     ],
 )
 def test_a_comment_of_somebody_else_is_none_of_ours(comment: str | None) -> None:

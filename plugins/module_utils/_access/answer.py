@@ -12,7 +12,7 @@ import collections.abc as c
 import typing as t
 import urllib.parse
 
-from ansible_collections.latchkey.postgres.plugins.module_utils._access import period
+from ansible_collections.latchkey.postgres.plugins.module_utils._access import drift, period
 from ansible_collections.latchkey.postgres.plugins.module_utils._access.options import LONGEST_DETAILS
 from ansible_collections.latchkey.postgres.plugins.module_utils._door import Result
 
@@ -138,9 +138,10 @@ def of_ending(site: Site, ended: Ended, *, request: Request) -> Result:
 
 def of_sweep(site: Site, swept: Swept) -> Result:
     ended = swept.ended
-    failure = None
+    reasons = [f"role {one.role} {one.what}" for one in swept.drift if one.kind == drift.UNMARKED and not one.repaired]
     if ended.overdue:
-        failure = f"{site.where}: access that should be gone is not proven gone: {'; '.join(ended.overdue)}"
+        reasons.insert(0, f"access that should be gone is not proven gone: {'; '.join(ended.overdue)}")
+    failure = f"{site.where}: {'; '.join(reasons)}" if reasons else None
     blocked = {**ended.blocked, **swept.kept}
     blocked = {role: why for role, why in blocked.items() if role not in swept.dropped}
     enforced = swept.enforcement

@@ -35,7 +35,15 @@ def deliver(delivery: Delivery, credentials: Credentials) -> str:
             raise
         store.create(reference.name, text, tags=delivery.tags, kms_key_id=delivery.kms_key_id)
         return store.describe(reference.name).reference
-    owner = _username(found.text)
+    held = _object(found.text)
+    owner = held.get("username")
+    server = (("host", credentials.host), ("port", credentials.port))
+    if "password" in held and any(key in held and str(held[key]) != str(known) for key, known in server):
+        raise SecretUnreadable(
+            f"it holds credentials for another server, {held.get('host')}:{held.get('port')}",
+            where=f"secret: {reference.where}",
+            next_step="Name a secret for each server, such as people/{{ inventory_hostname }}/ada",
+        )
     if owner != credentials.username:
         raise SecretUnreadable(
             f"it holds the credentials of {owner or 'nobody who could be read from it'}, not of {credentials.username}",
@@ -53,15 +61,16 @@ def withdraw(reference: Reference, username: str, *, when: str) -> bool:
         found = store.read(reference.name)
     except SecretMissing:
         return False
-    if _username(found.text) != username or "password" not in json.loads(found.text):
+    held = _object(found.text)
+    if held.get("username") != username or "password" not in held:
         return False
     store.replace(reference.name, json.dumps({"username": username, "revoked_at": when}))
     return True
 
 
-def _username(text: str) -> str | None:
+def _object(text: str) -> dict[str, t.Any]:
     try:
         found = json.loads(text)
     except ValueError:
-        return None
-    return found.get("username") if isinstance(found, dict) else None
+        return {}
+    return found if isinstance(found, dict) else {}

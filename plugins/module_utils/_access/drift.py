@@ -13,11 +13,14 @@ import datetime as dt
 import typing as t
 from dataclasses import dataclass, replace
 
+from ansible_collections.latchkey.postgres.plugins.module_utils._access import names
 from ansible_collections.latchkey.postgres.plugins.module_utils._access.values import RoleKind
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.platforms import RDS_IAM
 
 if t.TYPE_CHECKING:
     from ansible_collections.latchkey.postgres.plugins.module_utils._access.ledger import Ledger, Marked, Tie
+
+UNMARKED = "unmarked_grant"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +45,7 @@ class Assessment:
     shut_with_grant: tuple[Marked, ...]
     strangers: tuple[Marked, ...]
     without_profile: tuple[Marked, ...]
+    unmarked: tuple[str, ...]
 
 
 def assess(ledger: Ledger, *, gone: c.Collection[str] = ()) -> Assessment:
@@ -64,6 +68,7 @@ def assess(ledger: Ledger, *, gone: c.Collection[str] = ()) -> Assessment:
         shut_with_grant=tuple(u for u in logins if not u.login and left[u.name]),
         strangers=tuple(role for role in ledger.roles.values() if role.kind is None),
         without_profile=tuple(g for g in grants if g.name not in ending and not ledger.memberships(g.name)),
+        unmarked=ledger.unmarked,
     )
 
 
@@ -85,9 +90,11 @@ def _is_stray(ledger: Ledger, tie: Tie) -> bool:
 
 
 def _is_others(ledger: Ledger, tie: Tie) -> bool:
-    """A person of ours in a role of somebody else's: theirs to give, and ours to tell."""
+    """A person of ours, or all who have a profile, in a role of somebody else's: theirs to give, and ours to tell."""
     member = ledger.roles.get(tie.member)
-    return member is not None and member.kind is RoleKind.LOGIN and tie.role not in ledger.roles and tie.role != RDS_IAM
+    if member is None or member.kind not in (RoleKind.LOGIN, RoleKind.PROFILE):
+        return False
+    return tie.role not in ledger.roles and tie.role != RDS_IAM
 
 
 def findings(found: Assessment) -> tuple[Drift, ...]:
@@ -98,8 +105,14 @@ def findings(found: Assessment) -> tuple[Drift, ...]:
         *(_said("other_membership", t.member, f"is in {t.role}, by the grant of {t.grantor}") for t in found.others),
         *(_said("shut_login", u.name, "can't log in, though a grant of it lasts") for u in found.shut_with_grant),
         *(_said("unknown_role", role.name, "is marked as ours, and its comment is not") for role in found.strangers),
+        *(_said(UNMARKED, name, what_marks(name)) for name in found.unmarked),
         *(_said("empty_grant", g.name, f"request {g.fact('request')} gives nothing") for g in found.without_profile),
     )
+
+
+def what_marks(name: str) -> str:
+    """Somebody has taken the mark away, or the role that marks."""
+    return f"is named as a grant and lacks the mark, so that nothing ends it: GRANT {names.MARKER} TO {name}"
 
 
 def _said(kind: str, role: str, what: str) -> Drift:

@@ -20,8 +20,7 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._access import (
     period,
     statements,
 )
-from ansible_collections.latchkey.postgres.plugins.module_utils._access.fence import SESSIONS_ENDED
-from ansible_collections.latchkey.postgres.plugins.module_utils._access.ledger import read_ledger
+from ansible_collections.latchkey.postgres.plugins.module_utils._access.ledger import SESSIONS_ENDED, read_ledger
 from ansible_collections.latchkey.postgres.plugins.module_utils._access.values import RoleKind
 from ansible_collections.latchkey.postgres.plugins.module_utils._deps import psycopg
 from ansible_collections.latchkey.postgres.plugins.module_utils._errors import LatchkeyError

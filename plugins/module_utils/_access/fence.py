@@ -15,6 +15,7 @@ import typing as t
 from dataclasses import dataclass, replace
 
 from ansible_collections.latchkey.postgres.plugins.module_utils._access import statements
+from ansible_collections.latchkey.postgres.plugins.module_utils._access.ledger import SESSIONS_ENDED
 from ansible_collections.latchkey.postgres.plugins.module_utils._access.values import RoleKind
 from ansible_collections.latchkey.postgres.plugins.module_utils._deps import psycopg
 from ansible_collections.latchkey.postgres.plugins.module_utils._errors import ServerUnreachable
@@ -30,9 +31,6 @@ if t.TYPE_CHECKING:
     from ansible_collections.latchkey.postgres.plugins.module_utils._access.site import Site
     from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.session import Session
 
-# On a role without LOGIN it means nothing to the server: the note that the sessions of a grant whose role can't be
-# dropped are ended. Without it, who has other access would be thrown out again by every sweep.
-SESSIONS_ENDED = 0
 PATIENCE = 10.0  # seconds for a session to end, and for a reader to hear of the fence
 # A login that has been let in shows in pg_stat_activity only some milliseconds later. Until then only its lock is seen.
 ARRIVING = 2.0

@@ -12,7 +12,7 @@ import collections.abc as c
 import json
 import typing as t
 
-from ansible_collections.latchkey.postgres.plugins.module_utils._access import names, profiles
+from ansible_collections.latchkey.postgres.plugins.module_utils._access import names, profiles, statements
 from ansible_collections.latchkey.postgres.plugins.module_utils._access.ledger import read_ledger
 from ansible_collections.latchkey.postgres.plugins.module_utils._access.people import require_role
 from ansible_collections.latchkey.postgres.plugins.module_utils._access.plan import Credential, ItemReport
@@ -27,7 +27,7 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.sql im
 from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.document import Credentials, generate_password
 
 if t.TYPE_CHECKING:
-    from ansible_collections.latchkey.postgres.plugins.module_utils._access.ledger import Ledger
+    from ansible_collections.latchkey.postgres.plugins.module_utils._access.ledger import Ledger, Marked
     from ansible_collections.latchkey.postgres.plugins.module_utils._access.options import Request
     from ansible_collections.latchkey.postgres.plugins.module_utils._access.site import Site
 
@@ -73,6 +73,23 @@ def require_items(site: Site, request: Request, ledger: Ledger) -> None:
             )
         if item.name not in ledger.roles:
             profiles.require_matches(site, item.profile)
+
+
+def require_administered(site: Site, request: Request, ledger: Ledger, found: Marked | None) -> None:
+    """Since 16 who made a role administers it, and no other connector does."""
+    if not site.has_options:
+        return
+    managed = [request.person] if request.managed else []
+    known = [*(item.name for item in request.items if item.profile), *managed, *([found.name] if found else [])]
+    others = catalog.read_not_administered(site.session, [name for name in known if name in ledger.roles])
+    if not others or site.graph.open_engine:
+        return
+    raise DatabaseRefused(
+        f"login {site.server.user} has no ADMIN OPTION on {others[0]}, which another connector has made",
+        where=site.where,
+        next_step="Log in as that one, or run as who may: "
+        + statements.administer(others[0], site.server.user).as_string(None),
+    )
 
 
 def provide_items(site: Site, request: Request, ledger: Ledger) -> tuple[tuple[ItemReport, ...], tuple[Statement, ...]]:

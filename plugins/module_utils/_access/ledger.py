@@ -13,7 +13,7 @@ import collections.abc as c
 import datetime as dt
 import functools
 import typing as t
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ansible_collections.latchkey.postgres.plugins.module_utils._access import names
 from ansible_collections.latchkey.postgres.plugins.module_utils._access.values import Mark, Profile, RoleKind, read_mark
@@ -22,6 +22,9 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.routes
 if t.TYPE_CHECKING:
     from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.session import Session
 
+# A CONNECTION LIMIT that means nothing to the server on a role without LOGIN: the note that the sessions of a grant
+# whose role can't be dropped are ended. Without it, who has other access would be thrown out again by every sweep.
+SESSIONS_ENDED = 0
 # ADMIN OPTION on the marker is for who gives the mark, and does not mark. With ``names`` only what these roles have to
 # do with: their members and theirs, and the roles that all of these are in; of ``others`` no more than the roles.
 # A membership that is no more than ADMIN OPTION is that of who made the role.
@@ -63,6 +66,14 @@ SELECT r.rolname::text, u.rolname::text, u.oid, u.rolcanlogin, g.rolname::text, 
  WHERE CASE WHEN %(names)s::text[] IS NULL
             THEN tie.roleid IN (SELECT oid FROM ours) OR tie.member IN (SELECT oid FROM ours)
             ELSE tie.roleid IN (SELECT oid FROM people) OR tie.member IN (SELECT oid FROM people) END
+"""
+# Named as our grants are, without our mark: nothing ends them.
+UNMARKED = """
+SELECT r.rolname::text FROM pg_roles r
+ WHERE r.rolname ~ %(grant)s AND (%(names)s::text[] IS NULL OR r.rolname = ANY (%(names)s))
+   AND NOT EXISTS (SELECT FROM pg_auth_members m JOIN pg_roles k ON k.oid = m.roleid
+                    WHERE k.rolname = %(marker)s AND m.member = r.oid AND NOT m.admin_option)
+ ORDER BY 1
 """
 
 
@@ -114,12 +125,13 @@ class Tie:
 
 @dataclass(frozen=True, kw_only=True)
 class Ledger:
-    """At one moment of the server's clock."""
+    """At one moment of the server's clock. ``unmarked``: what would be grants, had they the mark."""
 
     now: dt.datetime
     version: int
     roles: c.Mapping[str, Marked]
     ties: tuple[Tie, ...]
+    unmarked: tuple[str, ...] = ()
 
     @property
     def has_options(self) -> bool:
@@ -127,6 +139,10 @@ class Ledger:
 
     def of_kind(self, kind: RoleKind) -> tuple[Marked, ...]:
         return tuple(role for role in self.roles.values() if role.kind is kind)
+
+    def is_done(self, grant: Marked) -> bool:
+        """Over, and its sessions are ended, so that it gives nothing; it is there because it can't be dropped."""
+        return self.is_over(grant) and not self.members(grant.name) and grant.connection_limit == SESSIONS_ENDED
 
     def is_over(self, grant: Marked) -> bool:
         """A grant without an end is none: somebody has tampered with it."""
@@ -195,6 +211,7 @@ def read_ledger(
         "marker": names.MARKER,
         "names": None if roles is None else list(roles),
         "others": list(others),
+        "grant": f"^{names.GRANT}[0-9a-f]{{16}}$",
     }
     new = version >= MEMBERSHIP_OPTIONS
     chosen = CHOSEN.format(
@@ -204,15 +221,11 @@ def read_ledger(
         now = session.rows("SELECT clock_timestamp()")[0][0]
         found = session.rows(chosen + ROLES, parameters)
         ties = session.rows(chosen + MEMBERSHIPS, parameters)
+        unmarked = session.rows(UNMARKED, parameters)
     return Ledger(
         now=now,
         version=version,
-        roles={
-            name: Marked(
-                oid=oid, name=name, login=login, valid_until=until, mark=read_mark(comment), connection_limit=limit
-            )
-            for oid, name, login, until, comment, limit in found
-        },
+        roles=_marked(found),
         ties=tuple(
             Tie(
                 role=role,
@@ -225,4 +238,22 @@ def read_ledger(
             )
             for role, member, oid, login, grantor, inherit, settable in ties
         ),
+        unmarked=tuple(name for (name,) in unmarked),
     )
+
+
+def _marked(rows: c.Iterable[tuple[t.Any, ...]]) -> dict[str, Marked]:
+    """If somebody changed the comment of a login, its grants still tell whose it is."""
+    roles = {
+        name: Marked(
+            oid=oid, name=name, login=login, valid_until=until, mark=read_mark(comment), connection_limit=limit
+        )
+        for oid, name, login, until, comment, limit in rows
+    }
+    owners = {g.fact("login"): g.fact("grantee") for g in roles.values() if g.kind is RoleKind.GRANT and g.mark}
+    return {
+        name: replace(role, mark=Mark(kind=RoleKind.LOGIN, facts={"grantee": owners[name]}))
+        if role.kind is None and name in owners
+        else role
+        for name, role in roles.items()
+    }

@@ -124,7 +124,7 @@ def _grant(ledger: Ledger, grant: Marked) -> Entry:
         "by": grant.fact("by"),
         "start": _moment(grant.fact("start")),
         "expires_at": _shown(grant.valid_until),
-        "overdue": ledger.is_over(grant),
+        "overdue": ledger.is_over(grant) and not ledger.is_done(grant),
         "access": [_item(ledger, role) for role in _given(ledger, grant)],
         "given": _extent(ledger, grant),
     }
@@ -240,8 +240,15 @@ def _findings(view: Overview) -> dict[str, list[Entry]]:
 
 def _overdue(view: Overview, without_grant: c.Container[str]) -> c.Iterator[Entry]:
     """What should be gone: this is for an alert."""
+    for name in view.ledger.unmarked if view.wanted.everything else ():
+        yield {
+            **dict.fromkeys(("grantee", "request_id", "since")),
+            "kind": "grant",
+            "role": name,
+            "what": drift.what_marks(name),
+        }
     for grant in view.grants:
-        if view.ledger.is_over(grant):
+        if view.ledger.is_over(grant) and not view.ledger.is_done(grant):
             why = "its time is over" if grant.valid_until else "it has no end: somebody has changed it"
             yield _late("grant", grant, why, request=grant.fact("request"))
     count = collections.Counter(session.role for session in view.sessions)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from ansible_collections.latchkey.postgres.plugins.module_utils._access import auth, journal, names, period, statements
 from ansible_collections.latchkey.postgres.plugins.module_utils._access.values import Mark, RoleKind
-from ansible_collections.latchkey.postgres.plugins.module_utils._errors import InvalidOption
+from ansible_collections.latchkey.postgres.plugins.module_utils._errors import DatabaseRefused, InvalidOption
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.sql import Statement
 
 if t.TYPE_CHECKING:
@@ -101,6 +101,16 @@ def require_same(request: Request, grant: Marked | None, *, where: str) -> None:
                 where=where,
                 next_step="Use a request_id of its own, or end the other first with state: absent",
             )
+
+
+def require_marked(ledger: Ledger, *, where: str) -> None:
+    """What nothing would end, and what is in the way of a new one."""
+    for name in ledger.unmarked:
+        raise DatabaseRefused(
+            f"role {name} of this request lacks the mark, so that nothing ends it",
+            where=where,
+            next_step=f"Run as who administers both: GRANT {names.MARKER} TO {name}",
+        )
 
 
 def commands(

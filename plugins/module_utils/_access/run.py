@@ -94,7 +94,9 @@ def _grant(site: Site, request: Request, context: Context) -> Result:
 
 def _require(site: Site, request: Request, ledger: Ledger, found: Marked | None) -> None:
     """All that can be said before anything is changed."""
+    plan.require_marked(ledger, where=site.where)
     plan.require_same(request, found, where=site.where)
+    grant.require_administered(site, request, ledger, found)
     people.require_person(site, request, ledger)
     grant.require_items(site, request, ledger)
     login = ledger.roles.get(request.person)
@@ -173,6 +175,7 @@ def _revoke(site: Site, request: Request, cloud: Cloud | None) -> Result:
     ledger = grant.reread(site, request)
     found = ledger.request(request.request)
     if found is None:
+        plan.require_marked(ledger, where=site.where)
         return answer.of_ending(site, ending.Ended(), request=request)
     if request.grantee and found.fact("grantee") != request.grantee:
         raise InvalidOption(

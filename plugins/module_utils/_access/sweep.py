@@ -29,7 +29,7 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._access import (
 )
 from ansible_collections.latchkey.postgres.plugins.module_utils._access.ending import Ended, Manner
 from ansible_collections.latchkey.postgres.plugins.module_utils._access.fence import Fence
-from ansible_collections.latchkey.postgres.plugins.module_utils._access.ledger import read_ledger
+from ansible_collections.latchkey.postgres.plugins.module_utils._access.ledger import SESSIONS_ENDED, read_ledger
 from ansible_collections.latchkey.postgres.plugins.module_utils._access.site import open_site, require_rights
 from ansible_collections.latchkey.postgres.plugins.module_utils._access.values import RoleKind
 from ansible_collections.latchkey.postgres.plugins.module_utils._deps import psycopg
@@ -113,7 +113,7 @@ def _sweep(site: Site, order: Order) -> Swept:
 # --------------------------------------------------------------------------------------------- what is over
 def _end_all(site: Site, order: Order, ledger: Ledger, found: Assessment) -> Ended:
     """In batches, each under the lock and by what the catalog says then. What is only left to drop is for the end."""
-    over = [g for g in found.expired if ledger.members(g.name) or g.connection_limit != fence.SESSIONS_ENDED]
+    over = [g for g in found.expired if ledger.members(g.name) or g.connection_limit != SESSIONS_ENDED]
     people = sorted(over, key=lambda grant: grant.fact("login") or grant.name)
     manner = Manner(
         readers=order.readers, cloud=order.cloud, journaled=bool(people) and journal.is_usable(site.session)

@@ -154,4 +154,13 @@ def read_mark(comment: str | None) -> Mark | None:
     except (ValueError, AttributeError, KeyError, TypeError, RecursionError):
         return None
     found.pop("v", None)
-    return Mark(kind=kind, facts=found)
+    return Mark(kind=kind, facts=found) if _is_text(found) else None
+
+
+def _is_text(value: object) -> bool:
+    """JSON can say what no server takes back as text."""
+    if isinstance(value, str):
+        return not any(char == "\0" or "\ud800" <= char <= "\udfff" for char in value)
+    if isinstance(value, dict):
+        return all(map(_is_text, (*value, *value.values())))
+    return not isinstance(value, list) or all(map(_is_text, value))
