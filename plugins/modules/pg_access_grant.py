@@ -201,8 +201,8 @@ options:
     suboptions:
       name:
         description:
-          - Its name or ARN, or the name or URL of a secret in a Key Vault. One for each person and server; refused is one
-            whose C(username), C(host) or C(port) are others.
+          - Its name or ARN, or the name or URL of a secret in a Key Vault. One for each person and server; one whose
+            C(username), C(host) or C(port) are others is refused.
         type: str
         required: true
       tags:

@@ -305,7 +305,8 @@ sessions:
       type: str
       sample: psql
 overdue:
-  description: What should be gone and is not. This is what an alert looks at; the next sweep ends it.
+  description:
+    - What should be gone and is not. This is what an alert looks at; the next sweep ends it, or says what stops it.
   returned: success
   type: list
   elements: dict
