@@ -174,9 +174,9 @@ drift:
       description:
         - C(open_login) can log in without a request. C(wrong_end) does not end with its last request.
           C(stray_member) is in a role of ours that no request put it into. These are repaired.
-        - C(other_membership) is a person's login or a profile in a role of somebody else's, which its grantor must take away.
-          C(shut_login) was shut by somebody though a request lasts. C(unknown_role) has our mark, and a comment that is
-          not ours. C(empty_grant) is a request whose role is in no other any more. These are told.
+        - C(other_membership) is a person's login or a profile in a role of somebody else's, which its grantor must take
+          away. C(shut_login) was shut by somebody though a request lasts. C(unknown_role) has our mark, and a comment
+          that is not ours. C(empty_grant) is a request whose role is in no other any more. These are told.
         - C(unmarked_grant) is named as a grant and has lost the mark, so that nothing ends it. It fails the task.
       type: str
       sample: wrong_end
