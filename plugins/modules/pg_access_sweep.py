@@ -94,8 +94,9 @@ options:
         requests. It does not know O(readers) and secrets, repairs no other drift and drops no logins, so sweep all the
         same.
       - V(none) takes both away again. Without this option they stay as they are.
-      - It needs the extension C(pg_cron) in the maintenance database. What is missing is said, with the statement that
-        an administrator must run.
+      - It needs the extension C(pg_cron) in the maintenance database, and there the schema C(latchkey), which must
+        belong to an administrator of the connector, because who owns it could replace the procedure. What is missing is
+        said, with the statement that an administrator must run.
     type: str
     choices: [none, pg_cron]
   readers:

@@ -462,6 +462,26 @@ def test_a_journal_of_somebody_else_is_not_read(shaped: Shaped, major: int) -> N
     assert "trapped" not in log.text()
 
 
+def test_a_journal_whose_types_run_code_when_read_is_not_read(shaped: Shaped, major: int) -> None:
+    """A role that may make others owns it, with a type of its own that is cast by a function."""
+    server = shaped(major=major, shape="azure")
+    bootstrapped(server)
+    run_in(
+        server,
+        "postgres",
+        "CREATE TYPE latchkey.moment AS (at timestamptz)",
+        "CREATE FUNCTION latchkey.trap(latchkey.moment) RETURNS timestamptz LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE LOG 'trapped %', current_user; RETURN now(); END $$",
+        "CREATE CAST (latchkey.moment AS timestamptz) WITH FUNCTION latchkey.trap AS IMPLICIT",
+        "ALTER TABLE latchkey.journal DROP COLUMN at, ADD COLUMN at latchkey.moment",
+        "INSERT INTO latchkey.journal (action, at) VALUES ('grant', ROW(now()))",
+    )
+    log = Log(server)
+    said = tell(server, journal=True)
+    assert "trapped" not in log.text()
+    assert said["journal_reason"] == "latchkey.journal is not a table that this collection made"
+
+
 @pytest.mark.parametrize("days", [-1, 36501])
 def test_days_that_make_no_sense_are_refused(one_place: ShapedServer, days: int) -> None:
     said = through(INFO, {**connector_options(one_place), "journal_days": days})

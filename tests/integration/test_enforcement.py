@@ -19,7 +19,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from ansible_collections.latchkey.postgres.plugins.module_utils._access import enforcement
+from ansible_collections.latchkey.postgres.plugins.module_utils._access import enforcement, journal
 from ansible_collections.latchkey.postgres.plugins.module_utils._errors import DatabaseRefused
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.lock import LOCK, only_run
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.session import Login, Session, connect
@@ -585,6 +585,7 @@ JOURNALS = {
         "DROP TRIGGER t ON latchkey.journal; VACUUM latchkey.journal",
     ),
     "owner": ("ALTER TABLE latchkey.journal OWNER TO plain", "ALTER TABLE latchkey.journal OWNER TO cloudadmin"),
+    "schema": ("ALTER SCHEMA latchkey OWNER TO plain", "ALTER SCHEMA latchkey OWNER TO cloudadmin"),
     "right": (
         f"REVOKE INSERT (login) ON latchkey.journal FROM {CONNECTOR}",
         f"GRANT INSERT (login) ON latchkey.journal TO {CONNECTOR}",
@@ -614,6 +615,34 @@ def test_without_a_journal_to_trust_it_ends_access_all_the_same(estate: Estate, 
     assert not estate.exists(grant)
     assert not estate.may_enter(login)
     assert ask(server, "SELECT FROM latchkey.journal WHERE login = %(login)s", login=login) == []
+
+
+def test_who_makes_other_roles_is_trusted_with_a_journal_only_where_that_is_power_over_the_connector(
+    estate: Estate,
+) -> None:
+    """Another team's provisioning role: since 16 it has no power over the connector, unless by ADMIN OPTION."""
+    server = estate.server
+    run_in(
+        server, "postgres", "CREATE ROLE provisioner CREATEROLE", "ALTER TABLE latchkey.journal OWNER TO provisioner"
+    )
+    logins = [estate.login(), estate.login()]
+    usable = []
+    with as_connector(server) as session:
+        for login in logins:
+            grant = estate.grant(login)
+            usable.append(journal.is_usable(session))
+            assert estate.enforce() == []
+            assert not estate.exists(grant)
+            run_in(server, "postgres", f"GRANT {CONNECTOR} TO provisioner WITH ADMIN OPTION")
+    entered = [bool(ask(server, "SELECT FROM latchkey.journal WHERE login = %(u)s", u=login)) for login in logins]
+    run_in(
+        server,
+        "postgres",
+        "ALTER TABLE latchkey.journal OWNER TO cloudadmin",
+        f"REVOKE {CONNECTOR} FROM provisioner",
+        "DROP ROLE provisioner",
+    )
+    assert usable == entered == [not estate.options, True]
 
 
 # ------------------------------------------------------------------------------------------------- installation
@@ -744,6 +773,34 @@ def test_what_is_missing_is_said_with_the_statement_that_helps(estate: Estate, w
         assert all(said.reason in refused and remedy in refused for refused in refusals)
         assert changes(before, after) == []
         assert enforcement.install(session, check=False).installed
+
+
+def test_it_is_not_installed_into_a_schema_of_somebody_else_who_could_replace_it(shaped: Shaped, major: int) -> None:
+    server = shaped(major=major, shape="rds")
+    bootstrapped(server, platform_membership=False, journal=False)
+    run_in(
+        server,
+        "postgres",
+        CRON,
+        "CREATE ROLE eve",
+        "GRANT CREATE ON DATABASE postgres TO eve",
+        "SET ROLE eve",
+        "CREATE SCHEMA latchkey",
+        f"GRANT USAGE, CREATE ON SCHEMA latchkey TO {CONNECTOR}",
+    )
+    with as_connector(server) as session:
+        said = enforcement.read(session)
+        refused = refusal(session, check=False)
+        assert ask(server, "SELECT FROM cron.job") == []
+        assert (said.available, said.installed) == (False, False)
+        assert said.reason == f"schema latchkey belongs to eve, who is no administrator of {CONNECTOR}"
+        assert said.reason in refused
+        assert 'ALTER SCHEMA "latchkey" OWNER TO CURRENT_USER;' in refused
+        run_in(server, "postgres", 'ALTER SCHEMA "latchkey" OWNER TO CURRENT_USER')
+        assert enforcement.install(session, check=False).installed
+        run_in(server, "postgres", "ALTER SCHEMA latchkey OWNER TO eve")
+        assert not enforcement.read(session).installed
+        assert enforcement.remove(session, check=False).changed
 
 
 def test_a_schema_cron_of_somebody_else_is_not_used(fresh: Estate) -> None:

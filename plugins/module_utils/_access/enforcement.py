@@ -12,6 +12,7 @@ import typing as t
 from dataclasses import dataclass
 
 from ansible_collections.latchkey.postgres.plugins.module_utils._access import names
+from ansible_collections.latchkey.postgres.plugins.module_utils._access.journal import TRUSTED
 from ansible_collections.latchkey.postgres.plugins.module_utils._access.procedure import body
 from ansible_collections.latchkey.postgres.plugins.module_utils._errors import DatabaseRefused
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import sql
@@ -33,6 +34,7 @@ FACTS = """
 SELECT current_database()::text AS database, current_user::text AS me,
        (SELECT setting FROM pg_settings WHERE name = 'cron.database_name') AS cron_database,
        own.oid IS NOT NULL AS schema,
+       (SELECT o.rolname::text FROM pg_roles o WHERE o.oid = own.nspowner AND NOT {trusted}) AS stranger,
        coalesce(has_schema_privilege(own.oid, 'USAGE') AND has_schema_privilege(own.oid, 'CREATE'), false)
          AS may_create,
        EXISTS (SELECT FROM pg_extension WHERE extname = 'pg_cron') AS extension,
@@ -85,6 +87,8 @@ class Facts:
     me: str
     cron_database: str | None
     schema: bool
+    # Owns the schema, and has no power over the login: who may drop the routine may put another in its place.
+    stranger: str | None
     may_create: bool
     extension: bool
     cron: bool
@@ -192,9 +196,10 @@ def _look_now(session: Session) -> State:
 
 def _named(session: Session) -> dict[str, t.Any]:
     columns = (
-        "database me cron_database schema may_create extension cron genuine may_use may_execute may_read"
+        "database me cron_database schema stranger may_create extension cron genuine may_use may_execute may_read"
     ).split()
-    return dict(zip(columns, session.rows(FACTS, {"schema": names.SCHEMA})[0], strict=True))
+    rows = session.rows(FACTS.format(trusted=TRUSTED), {"schema": names.SCHEMA})
+    return dict(zip(columns, rows[0], strict=True))
 
 
 def _missing(state: State) -> tuple[tuple[str, Composable | None], ...]:
@@ -204,6 +209,11 @@ def _missing(state: State) -> tuple[tuple[str, Composable | None], ...]:
     update = facts.extension and not facts.cron
     found = (
         (not facts.schema, f"there is no schema {names.SCHEMA}", sql.statement("CREATE SCHEMA {s}", s=schema)),
+        (
+            facts.stranger is not None,
+            f"schema {names.SCHEMA} belongs to {facts.stranger}, who is no administrator of {facts.me}",
+            sql.statement("ALTER SCHEMA {s} OWNER TO CURRENT_USER", s=schema),
+        ),
         (
             not facts.may_create,
             f"login {facts.me} may not make routines in schema {names.SCHEMA}",

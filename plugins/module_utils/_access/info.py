@@ -72,9 +72,12 @@ SELECT pid, usesysid, usename::text, datname::text, backend_start, application_n
   FROM pg_stat_activity WHERE usesysid = ANY (%(roles)s::oid[]) AND pid <> pg_backend_pid()
  ORDER BY usename, pid
 """
-# To read a view, or rows with a policy, could run somebody's code as who reads.
+# To read a view, rows with a policy or types with casts of their own could run somebody's code as who reads. A plain
+# table runs none, whoever owns it; the owner only tells an administrator's from one that any user has made.
 READABLE = """
-SELECT c.relkind = 'r' AND NOT c.relrowsecurity AND NOT c.relhassubclass AND (o.rolsuper OR o.rolcreaterole),
+SELECT c.relkind = 'r' AND NOT c.relrowsecurity AND NOT c.relhassubclass AND (o.rolsuper OR o.rolcreaterole)
+       AND NOT EXISTS (SELECT FROM pg_attribute a JOIN pg_type y ON y.oid = a.atttypid
+                        WHERE a.attrelid = c.oid AND y.typnamespace <> 'pg_catalog'::regnamespace),
        has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_roles o ON o.oid = c.relowner
  WHERE n.nspname = %(schema)s AND c.relname = %(table)s

@@ -21,14 +21,20 @@ if t.TYPE_CHECKING:
 
 TABLE = "journal"
 COLUMNS = ("action", "request", "grantee", "login", "expires_at", "approver", "reason")
+# Of a role `o` that owns what the login writes to or calls: its code would run as the login, so it must have power over
+# the login anyway. CREATEROLE is power over all logins up to 15, and over one's own roles alone since.
+TRUSTED = """(o.rolsuper OR o.rolname = current_user
+       OR o.rolcreaterole AND pg_catalog.current_setting('server_version_num')::pg_catalog.int4 < 160000
+       OR pg_catalog.pg_has_role(o.oid, current_user, 'MEMBER WITH ADMIN OPTION'))"""
 # An administrator made it, and it does nothing else when it is written to: a trigger would run as who writes.
 USABLE = """
 SELECT c.relkind = 'r' AND NOT c.relhastriggers AND NOT c.relhasrules AND NOT c.relrowsecurity
-       AND (o.rolsuper OR o.rolcreaterole) AND has_schema_privilege(n.oid, 'USAGE')
+       AND (SELECT bool_and({trusted}) FROM pg_roles o WHERE o.oid IN (c.relowner, n.nspowner))
+       AND has_schema_privilege(n.oid, 'USAGE')
        AND (SELECT count(*) FROM pg_attribute a
              WHERE a.attrelid = c.oid AND a.attname = ANY (%(columns)s)
                AND has_column_privilege(c.oid, a.attnum, 'INSERT')) = cardinality(%(columns)s::text[])
-  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_roles o ON o.oid = c.relowner
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE n.nspname = %(schema)s AND c.relname = %(table)s
 """
 ENTRIES = """
@@ -38,7 +44,9 @@ SELECT id, at, actor, action, request, grantee, login, expires_at, approver, rea
 
 
 def is_usable(session: Session) -> bool:
-    rows = session.rows(USABLE, {"schema": names.SCHEMA, "table": TABLE, "columns": list(COLUMNS)})
+    rows = session.rows(
+        USABLE.format(trusted=TRUSTED), {"schema": names.SCHEMA, "table": TABLE, "columns": list(COLUMNS)}
+    )
     return bool(rows) and bool(rows[0][0])
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.latchkey.postgres.plugins.module_utils._access import names
-from ansible_collections.latchkey.postgres.plugins.module_utils._access.journal import TABLE
+from ansible_collections.latchkey.postgres.plugins.module_utils._access.journal import TABLE, TRUSTED
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import sql
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.lock import LOCK
 
@@ -91,14 +91,15 @@ BEGIN
      WHERE NOT r.rolsuper AND r.rolname <> current_user
        AND EXISTS (SELECT FROM pg_catalog.pg_auth_members k JOIN pg_catalog.pg_roles m ON m.oid = k.roleid
                     WHERE k.member = r.oid AND m.rolname = {marker} AND NOT k.admin_option);
-    -- A trigger, a rule or a default would run as the connector: the owner must be its equal at least.
+    -- A trigger, a rule or a default would run as the connector: its owners must have power over it.
     journaled := EXISTS (
       SELECT FROM pg_catalog.pg_class c
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-        JOIN pg_catalog.pg_roles o ON o.oid = c.relowner
        WHERE n.nspname = {schema} AND c.relname = 'journal' AND c.relkind = 'r'
          AND NOT c.relhastriggers AND NOT c.relhasrules AND NOT c.relrowsecurity
-         AND (o.rolsuper OR o.rolcreaterole) AND pg_catalog.has_schema_privilege(n.oid, 'USAGE')
+         AND (SELECT pg_catalog.bool_and({trusted})
+                FROM pg_catalog.pg_roles o WHERE o.oid IN (c.relowner, n.nspowner))
+         AND pg_catalog.has_schema_privilege(n.oid, 'USAGE')
          AND 5 = (SELECT pg_catalog.count(*) FROM pg_catalog.pg_attribute a
                    WHERE a.attrelid = c.oid AND NOT a.attisdropped
                      AND a.attname = ANY (ARRAY['action', 'request', 'grantee', 'login', 'expires_at'])
@@ -278,6 +279,7 @@ def body() -> str:
         marker=sql.literal(names.MARKER),
         schema=sql.literal(names.SCHEMA),
         journal=sql.name(names.SCHEMA, TABLE),
+        trusted=sql.keyword(TRUSTED),
         over=sql.keyword(OVER),
         used=sql.keyword(USED),
     ).as_string(None)
