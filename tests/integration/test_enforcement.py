@@ -217,6 +217,23 @@ def test_an_expired_grant_ends_with_login_session_and_role(estate: Estate) -> No
     assert rows == [(CONNECTOR, "expire", f"R-{grant}", "ann@example.com", login, True)]
 
 
+@pytest.mark.parametrize("end", ["-infinity", "infinity", "0044-03-15 BC"])
+def test_the_journal_can_be_read_whatever_end_a_grant_had(estate: Estate, end: str) -> None:
+    """What no client can hold is written as the moment when access ended, and read as far as it can be."""
+    login = estate.login()
+    grant = estate.grant(login, until=end)
+    written = f"INSERT INTO latchkey.journal (action, login, expires_at) VALUES ('expire', 'old {login}', '{end}')"
+    estate.run(written)
+    assert estate.enforce() == []
+    assert not estate.exists(grant)
+    query = "SELECT expires_at BETWEEN now() - interval '30 s' AND now() FROM latchkey.journal WHERE login = %(u)s"
+    assert ask(estate.server, query, u=login) == [(True,)]
+    with as_connector(estate.server) as session:
+        read = {entry["login"]: entry["expires_at"] for entry in journal.read(session, days=1)}
+    assert read[login] is not None
+    assert str(read[f"old {login}"]).startswith("None" if end == "infinity" else "1970")
+
+
 def test_a_login_whose_grants_are_gone_is_shut(estate: Estate) -> None:
     login = estate.login()
     session = estate.enter(login)

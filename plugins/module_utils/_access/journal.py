@@ -37,8 +37,11 @@ SELECT c.relkind = 'r' AND NOT c.relhastriggers AND NOT c.relhasrules AND NOT c.
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE n.nspname = %(schema)s AND c.relname = %(table)s
 """
+# One end beyond what a client can hold must not hide all entries.
 ENTRIES = """
-SELECT id, at, actor, action, request, grantee, login, expires_at, approver, reason
+SELECT id, at, actor, action, request, grantee, login,
+       CASE WHEN expires_at < 'epoch' THEN 'epoch'::timestamptz WHEN expires_at < '9999-01-01' THEN expires_at END,
+       approver, reason
   FROM latchkey.journal WHERE at >= now() - %(days)s * interval '1 day' ORDER BY id
 """
 

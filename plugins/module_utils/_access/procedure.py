@@ -151,7 +151,8 @@ BEGIN
       IF revoked AND journaled THEN
         BEGIN
           INSERT INTO {journal} (action, request, grantee, login, expires_at)
-          VALUES ('expire', mark ->> 'request', mark ->> 'grantee', mark ->> 'login', one.rolvaliduntil);
+          VALUES ('expire', mark ->> 'request', mark ->> 'grantee', mark ->> 'login',
+                  CASE WHEN one.rolvaliduntil BETWEEN 'epoch' AND moment THEN one.rolvaliduntil ELSE moment END);
         EXCEPTION WHEN OTHERS THEN
           RAISE WARNING 'latchkey: journal: %', SQLERRM;
         END;
