@@ -288,6 +288,19 @@ def test_a_login_that_is_not_ours_keeps_its_login(estate: Estate) -> None:
         assert alive(again), "it was ended once, for its grant, and is nobody's business now"
 
 
+def test_sessions_of_a_login_that_is_not_ours_go_on_with_another_grant(estate: Estate) -> None:
+    login = estate.login(marked=False)
+    over, active = estate.grant(login), estate.grant(login, until=FUTURE)
+    session = estate.enter(login)
+    assert estate.enforce() == []
+    assert alive(session) == estate.options, "before 16 the session may have become the role that is gone"
+    assert not estate.exists(over)
+    assert estate.members(active) == {login}
+    estate.expire(active)
+    assert estate.enforce() == []
+    assert not alive(session)
+
+
 def test_roles_without_the_marker_are_nobodys_business(estate: Estate) -> None:
     login = estate.login(marked=False)
     grant = estate.grant(login, marked=False)

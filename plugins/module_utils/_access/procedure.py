@@ -161,9 +161,7 @@ BEGIN
 
     FOR other IN
       SELECT u.rolname FROM pg_catalog.pg_roles u
-       WHERE u.oid = ANY (logins) AND u.rolcanlogin
-         AND NOT EXISTS (SELECT FROM pg_catalog.pg_auth_members m JOIN pg_catalog.pg_roles r ON r.oid = m.roleid
-                          WHERE m.member = u.oid AND r.oid = ANY (grants) AND NOT {over} AND {used})
+       WHERE u.oid = ANY (logins) AND u.rolcanlogin AND NOT {kept}
     LOOP
       BEGIN
         EXECUTE pg_catalog.format(
@@ -192,10 +190,11 @@ BEGIN
          UNION SELECT m.member, true FROM reach JOIN pg_catalog.pg_auth_members m ON m.roleid = reach.oid
                 WHERE reach.steps
       )
-      SELECT r.oid FROM pg_catalog.pg_roles r
-       WHERE r.rolname <> current_user
-         AND (r.oid = ANY (logins) AND NOT r.rolcanlogin
-              OR EXISTS (SELECT FROM reach WHERE reach.oid = r.oid AND (reach.steps OR r.oid <> ALL (logins)))));
+      SELECT u.oid FROM pg_catalog.pg_roles u
+       WHERE u.rolname <> current_user
+         AND (u.oid = ANY (logins) AND NOT u.rolcanlogin
+              OR EXISTS (SELECT FROM reach WHERE reach.oid = u.oid
+                           AND (reach.steps OR u.oid <> ALL (logins) AND NOT {kept}))));
     refused := ARRAY[]::pg_catalog.oid[];
     -- At most 10 seconds: a session that does not end by then is for the next minute.
     FOR look IN 1..100 LOOP
@@ -261,6 +260,9 @@ OVER = "NOT coalesce(r.rolvaliduntil > moment AND r.rolvaliduntil < 'infinity', 
 USED = """NOT (m.admin_option AND coalesce(
              NOT (pg_catalog.to_jsonb(m) ->> 'inherit_option')::boolean
              AND NOT (pg_catalog.to_jsonb(m) ->> 'set_option')::boolean, false))"""
+# Another grant of the role `u` goes on.
+KEPT = """EXISTS (SELECT FROM pg_catalog.pg_auth_members m JOIN pg_catalog.pg_roles r ON r.oid = m.roleid
+                  WHERE m.member = u.oid AND r.oid = ANY (grants) AND NOT {over} AND {used})"""
 
 
 def body() -> str:
@@ -269,6 +271,7 @@ def body() -> str:
     def mark(kind: str) -> Composable:
         return sql.literal(MARK.format(kind=kind))
 
+    over, used = sql.keyword(OVER), sql.keyword(USED)
     return sql.statement(
         BODY,
         space=sql.literal(LOCK["space"]),
@@ -281,6 +284,7 @@ def body() -> str:
         schema=sql.literal(names.SCHEMA),
         journal=sql.name(names.SCHEMA, TABLE),
         trusted=sql.keyword(TRUSTED),
-        over=sql.keyword(OVER),
-        used=sql.keyword(USED),
+        over=over,
+        used=used,
+        kept=sql.statement(KEPT, over=over, used=used),
     ).as_string(None)
