@@ -38,8 +38,13 @@ options:
         in the way, such as objects that it owns or privileges that it has passed on, the task fails, says what, and
         changes nothing. The roles C(latchkey_managed) and C(latchkey_graveyard) go too, unless another connector uses
         them; roles of people that are members of the first stop the task. The journal goes if it is empty; one that
-        says something stays, as history. What O(harden_public) took is given back to everybody. The second login of
-        M(latchkey.postgres.pg_rotate_credentials) with C(strategy=alternate) is dropped too.
+        says something stays, as history. What O(harden_public) took is given back to everybody with the last connector.
+        The second login of M(latchkey.postgres.pg_rotate_credentials) with C(strategy=alternate) is dropped too.
+      - Another connector, with V(absent), is who else can add to the journal and, from PostgreSQL 16 on, who else holds
+        C(ADMIN OPTION) on one of the two roles. Up to 15, one made with O(journal=false) is not seen, and on no version
+        one with O(access=false); run with V(present) and O(harden_public=true) for it again.
+      - If the connector's role is gone already, V(absent) gives nothing back and leaves the two roles, because a wrong
+        name would do so too. Make it again with V(present), then run with V(absent).
       - With V(absent), a role without C(LOGIN) and C(CREATEROLE), or with C(CREATEDB), C(REPLICATION) or C(BYPASSRLS),
         is taken for somebody else's and is not dropped.
     type: str
@@ -202,7 +207,7 @@ options:
       - C(USAGE) on schemas is listed and left, because it opens nothing by itself. Objects of extensions and of the
         platform are left alone. Privileges on columns, types and languages are not looked for.
       - A routine that is created later can be run by everybody until the next run.
-      - A later run with V(false) changes nothing. O(state=absent) gives everything back.
+      - A later run with V(false) changes nothing. O(state=absent) for the last connector gives everything back.
     type: bool
     default: false
   fail_on_uncovered:

@@ -391,3 +391,37 @@ def test_an_heir_that_the_login_can_not_be_a_member_of_is_refused_before_any_cha
     assert next_xid(server) == xid
     run_in(server, "postgres", "GRANT latchkey_public TO cloudadmin WITH INHERIT TRUE, SET FALSE")
     assert bootstrapped(server, harden_public=True)["changed"]
+
+
+@pytest.mark.parametrize("journal", [True, False])
+def test_what_was_taken_from_everybody_comes_back_with_the_last_connector(
+    shaped: Shaped, major: int, shape: str, journal: bool
+) -> None:
+    if not journal and major < 16:
+        pytest.skip("before 16 another connector without a journal leaves no trace")
+    server = shaped(major=major, shape=shape)
+    before = catalog(server)
+    bootstrapped(server, connector="older", journal=journal)
+    bootstrapped(server, harden_public=True, journal=journal)
+    holds = "SELECT count(*) > 0 FROM pg_shdepend WHERE refobjid = to_regrole('latchkey_public')"
+    assert ask(server, holds) == [(True,)]
+    gone = bootstrapped(server, connector="older", state="absent")
+    assert not any("latchkey_" in one["sql"] and "DROP ROLE" in one["sql"] for one in gone["statements"])
+    assert ask(server, holds) == [(True,)]
+    # The removed one had let the administrator into a database: the other one has to do it now.
+    bootstrapped(server, journal=journal)
+    bootstrapped(server, state="absent")
+    assert changes(before, catalog(server)) == []
+
+
+def test_of_a_connector_that_is_gone_nothing_is_given_back_until_it_is_made_again(
+    shaped: Shaped, major: int, shape: str
+) -> None:
+    server = shaped(major=major, shape=shape)
+    before = catalog(server)
+    bootstrapped(server, harden_public=True)
+    hardened = catalog(server)
+    assert bootstrapped(server, connector="slip", state="absent")["changed"] is False
+    assert changes(hardened, catalog(server)) == []
+    bootstrapped(server, state="absent")
+    assert changes(before, catalog(server)) == []

@@ -25,7 +25,11 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.repor
     planned_lines,
     step_lines,
 )
-from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.rights import OwnRoles, plan_own_roles
+from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.rights import (
+    OwnRoles,
+    has_another,
+    plan_own_roles,
+)
 from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.softening import give_back, survey_heir
 from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.survey import Removal, plan_removal, survey
 from ansible_collections.latchkey.postgres.plugins.module_utils._bootstrap.visit import (
@@ -114,8 +118,10 @@ def _look(session: Session, job: Job, role: Role | None) -> Survey:
     journal = journals.plan_removal(session, state, connector)
     if journal is not None:
         job = replace(job, journal=(journal.database, journal.table))
-    own = plan_own_roles(session, connector, graph, shared=state.ours and state.shared)
-    softening = survey_heir(session, job)
+    # What all connectors share goes with the last, the hardening as well.
+    shared = (bool(state.in_shape) and state.shared) or has_another(connector, graph)
+    own = plan_own_roles(session, connector, graph, shared=shared)
+    softening = () if shared else survey_heir(session, job)
     names = (connector, *own.dropped, *((PUBLIC_HEIR,) if softening else ()))
     return Survey(
         removals=survey(session, job, role),

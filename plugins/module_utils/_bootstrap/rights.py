@@ -216,6 +216,11 @@ class OwnRoles:
     obstacles: tuple[str, ...] = ()
 
 
+def has_another(connector: str, graph: RoleGraph) -> bool:
+    """Whether somebody else hands out access too: since 16 by ADMIN OPTION on our roles; before, it leaves no trace."""
+    return any(m.admin and m.member not in (connector, graph.me) for role in OWN_ROLES for m in graph.members_of(role))
+
+
 def plan_own_roles(session: Session, connector: str, graph: RoleGraph, *, shared: bool) -> OwnRoles:
     """``shared``: there is another connector."""
     second = _plan_second(session, connector, graph)
@@ -242,8 +247,6 @@ def _plan_common(session: Session, connector: str, graph: RoleGraph) -> OwnRoles
     """
     facts = catalog.read_role_facts(session, tuple(OWN_ROLES))
     others = {role: [m for m in graph.members_of(role) if m.member not in (connector, graph.me)] for role in OWN_ROLES}
-    if any(m.admin for members in others.values() for m in members):
-        return OwnRoles()
     people = sorted({m.member for m in others[names.MARKER]}) if names.MARKER in facts else []
     if people:
         what = "role of a person is a member" if len(people) == 1 else "roles of people are members"
