@@ -369,6 +369,7 @@ journal:
       description:
         - Whether that is all that the connector can do to it. Not so if it is a member of C(pg_write_all_data), which
           may write to every table, such as through C(rds_superuser); then O(platform_membership=false) helps.
+        - Never so up to PostgreSQL 15, where C(CREATEROLE) lets the connector become a member of the table's owner.
       type: bool
     reason:
       description: Why not.

@@ -148,7 +148,7 @@ def test_the_journal_takes_entries_and_no_forgery(shaped: Shaped, major: int, sh
     bootstrapped(server, connector="older")  # its default privileges would give it everything on a new table
     run_in(server, "postgres", "DROP SCHEMA latchkey CASCADE")
     said = bootstrapped(server, platform_membership=False)
-    usable = {"schema": "latchkey", "available": True, "append_only": True}
+    usable = {"schema": "latchkey", "available": True, "append_only": major >= 16}
     assert said["journal"] == {**usable, "reason": None, "sql": None}
     with connector(server) as conn:
         conn.execute(INSERT.encode())
@@ -169,7 +169,7 @@ def test_the_journal_takes_entries_and_no_forgery(shaped: Shaped, major: int, sh
 
 
 def test_a_connector_that_may_write_to_every_table_is_said_to_reach_the_journal(shaped: Shaped, shape: str) -> None:
-    server = shaped(major=15, shape=shape)
+    server = shaped(major=16, shape=shape)
     said = bootstrapped(server)
     with connector(server) as conn:
         conn.execute(INSERT.encode())
@@ -179,7 +179,22 @@ def test_a_connector_that_may_write_to_every_table_is_said_to_reach_the_journal(
             assert said["journal"]["append_only"]
         else:
             assert not said["journal"]["append_only"]
-        assert conn.execute("SELECT pg_has_role('pg_write_all_data', 'MEMBER')").fetchone() == (shape == "rds",)
+
+
+def test_the_journal_is_said_to_be_append_only_where_the_connector_can_not_become_its_owner(
+    shaped: Shaped, major: int, shape: str
+) -> None:
+    server = shaped(major=major, shape=shape)
+    said = bootstrapped(server, platform_membership=False)
+    with connector(server) as conn:
+        conn.execute(INSERT.encode())
+        try:
+            conn.execute(f"GRANT {server.admin} TO {CONNECTOR}".encode())
+            conn.execute("DELETE FROM latchkey.journal")
+        except psycopg.errors.InsufficientPrivilege:
+            assert said["journal"]["append_only"]
+        else:
+            assert not said["journal"]["append_only"]
 
 
 def test_what_somebody_gave_on_the_journal_is_taken_again(shaped: Shaped, major: int) -> None:

@@ -4,7 +4,7 @@
 
 # Private to this collection: it may change or go at any time.
 
-"""The journal: a table in the maintenance database that the connector can add to, and can neither change nor forge."""
+"""The journal: a table in the maintenance database that the connector can add to, and has no privilege to change."""
 
 from __future__ import annotations
 
@@ -109,8 +109,9 @@ SELECT current_database()::text, me.rolname::text, has_database_privilege(curren
        ARRAY(SELECT what || ' ' || privilege FROM given WHERE pg_get_userbyid(grantee) = %(connector)s),
        EXISTS (SELECT FROM given WHERE what = 'schema' AND privilege = 'CREATE' AND grantee <> 0 AND NOT bad
                                    AND pg_get_userbyid(grantee) <> %(connector)s),
-       EXISTS (SELECT FROM pg_roles w, pg_roles r WHERE w.rolname = 'pg_write_all_data' AND r.rolname = %(connector)s
-                                                    AND pg_has_role(r.oid, w.oid, 'MEMBER')),
+       current_setting('server_version_num')::int < 160000
+       OR EXISTS (SELECT FROM pg_roles w, pg_roles r WHERE w.rolname = 'pg_write_all_data' AND r.rolname = %(connector)s
+                                                       AND pg_has_role(r.oid, w.oid, 'MEMBER')),
        EXISTS (SELECT FROM space s JOIN pg_depend d ON d.refclassid = 'pg_namespace'::regclass AND d.refobjid = s.oid
                 WHERE d.classid <> 'pg_class'::regclass
                    OR d.objid NOT IN (SELECT oid FROM book UNION ALL SELECT oid FROM counter))
@@ -124,7 +125,8 @@ class State:
     """What there is of the journal; ``excess``: whom more was given than they should have, by kind of object.
 
     ``shared``: another connector writes to it. ``others``: the schema has more than the table. ``beyond``: the
-    connector may write to every table, such as through the platform's group; no privilege on this one changes that.
+    connector may write to every table, such as through the platform's group, or make itself a member of the owner or of
+    who may, by CREATEROLE before 16; no privilege on this one changes that.
     """
 
     database: str
