@@ -50,6 +50,8 @@ options:
     description:
       - Also tell what C(PUBLIC) gives to every login, in RV(public). No request can take that away;
         O(latchkey.postgres.pg_apono_bootstrap#module:harden_public) can.
+      - Privileges on columns and types, on objects of extensions such as their routines, and the default privileges
+        that give C(PUBLIC) something on what is made later are not listed.
     type: bool
     default: false
   inventory:
@@ -361,7 +363,9 @@ enforcement:
       description: Whether it is installed and as it should be.
       type: bool
     reason:
-      description: What is missing, or not as it should be.
+      description:
+        - What is missing, or not as it should be. With RV(enforcement.installed), why the last run of the job failed,
+          if C(cron.job_run_details) says so; null there does not prove that it has run.
       type: str
 journal:
   description: What the journal says, the oldest first; null where O(login_user) can't read it.
@@ -407,7 +411,7 @@ journal_reason:
   type: str
   sample: login reporter may not read latchkey.journal
 public:
-  description: What every login has by C(PUBLIC), on databases and what is inside them.
+  description: What every login has by C(PUBLIC), on databases and what is inside them, less what O(public) names.
   returned: with O(public=true)
   type: list
   elements: dict

@@ -97,6 +97,10 @@ options:
       - It needs the extension C(pg_cron) in the maintenance database, and there the schema C(latchkey), which must
         belong to an administrator of the connector, because who owns it could replace the procedure. What is missing is
         said, with the statement that an administrator must run.
+      - With its setting C(cron.use_background_workers) off, which is the default, C(pg_cron) logs in as the connector
+        at C(cron.host). Where C(pg_hba.conf) asks for a password there, every run fails unless the server's own user
+        has it in a password file. Turn the setting on, or see RV(latchkey.postgres.pg_access_info#module:enforcement)
+        some minutes later.
     type: str
     choices: [none, pg_cron]
   readers:

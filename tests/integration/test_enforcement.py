@@ -709,6 +709,34 @@ def test_it_is_installed_once_and_removed(fresh: Estate) -> None:
     assert ask(server, jobs) == []
 
 
+def test_a_job_whose_last_run_failed_is_told_with_the_reason(fresh: Estate) -> None:
+    """Pg_cron logs in by itself, which pg_hba may refuse."""
+    server = fresh.server
+    run = "INSERT INTO cron.job_run_details SELECT max(jobid), {0}, '{1}', '{2}' FROM cron.job"
+    make = "CREATE TABLE cron.job_run_details (jobid bigint, runid bigint, status text, return_message text)"
+    run_in(server, "postgres", make, "GRANT SELECT ON cron.job_run_details TO PUBLIC")
+    with as_connector(server) as session:
+        enforcement.install(session, check=False)
+        said = [enforcement.read(session)]
+        runs = (
+            (9, "succeeded", "CALL"),
+            (10, "failed", "connection\n failed"),
+            (11, "starting", ""),
+            (12, "succeeded", ""),
+        )
+        for number, status, message in runs:
+            run_in(server, "postgres", run.format(number, status, message))
+            said.append(enforcement.read(session))
+        run_in(server, "postgres", run.format(13, "failed", ""))
+        run_in(server, "postgres", "ALTER TABLE cron.job_run_details OWNER TO app_alpha")
+        said.append(enforcement.read(session))
+    assert all(one.available and one.installed for one in said)
+    failed = (
+        "the last run of its job failed: connection failed; look at cron.job_run_details and the settings of pg_cron"
+    )
+    assert [one.reason for one in said] == [None, None, failed, failed, None, None]
+
+
 @pytest.mark.parametrize(
     "damage",
     [

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import typing as t
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from ansible_collections.latchkey.postgres.plugins.module_utils._access import names
 from ansible_collections.latchkey.postgres.plugins.module_utils._access.journal import TRUSTED
@@ -43,7 +43,8 @@ SELECT current_database()::text AS database, current_user::text AS me,
        coalesce(has_schema_privilege(cron.oid, 'USAGE'), false) AS may_use,
        coalesce((SELECT bool_and(has_function_privilege(p.oid, 'EXECUTE')) FROM pg_proc p
                   WHERE p.pronamespace = cron.oid AND p.proname IN ('schedule', 'unschedule')), true) AS may_execute,
-       coalesce(has_table_privilege(job.oid, 'SELECT'), true) AS may_read
+       coalesce(has_table_privilege(job.oid, 'SELECT'), true) AS may_read,
+       coalesce(has_table_privilege(run.oid, 'SELECT'), false) AS sees_runs
   FROM (SELECT) AS always
   LEFT JOIN pg_namespace own ON own.nspname = %(schema)s
   LEFT JOIN pg_namespace cron ON cron.nspname = 'cron'
@@ -51,6 +52,8 @@ SELECT current_database()::text AS database, current_user::text AS me,
                         AND oidvectortypes(plan.proargtypes) IN ('text, text, text', 'name, text, text')
   LEFT JOIN pg_roles maker ON maker.oid = plan.proowner
   LEFT JOIN pg_class job ON job.relnamespace = cron.oid AND job.relname = 'job' AND job.relkind = 'r'
+  LEFT JOIN pg_class run ON run.relnamespace = cron.oid AND run.relname = 'job_run_details' AND run.relkind = 'r'
+                        AND run.relowner = plan.proowner
 """
 STORED = """
 SELECT o.rolname::text, p.proowner = current_user::regrole, p.prokind = 'p',
@@ -66,11 +69,17 @@ JOBS = """
 SELECT schedule = %(schedule)s AND command = %(command)s AND database = current_database() AND active
   FROM cron.job WHERE jobname = %(job)s AND username = current_user
 """
+LAST_RUN = """
+SELECT d.status = 'failed', coalesce(d.return_message, 'no message')
+  FROM cron.job_run_details d JOIN cron.job j ON j.jobid = d.jobid
+ WHERE j.jobname = %(job)s AND j.username = current_user AND d.status IN ('failed', 'succeeded')
+ ORDER BY d.runid DESC LIMIT 1
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Enforcement:
-    """``available``: nothing is missing that it needs. ``reason``: what is, or why it is not installed."""
+    """``available``: nothing is missing that it needs. ``reason``: what is, or why it is not installed or fails."""
 
     available: bool
     installed: bool
@@ -96,6 +105,7 @@ class Facts:
     may_use: bool
     may_execute: bool
     may_read: bool
+    sees_runs: bool
 
     @property
     def wrong_database(self) -> bool:
@@ -135,7 +145,18 @@ def read(session: Session) -> Enforcement:
     if not (missing or installed):
         there = state.routine is not None or bool(state.jobs)
         reason = "the routine or its job is not as it should be" if there else "not installed"
+    if installed and state.facts.sees_runs:
+        reason = _failure(session)
     return Enforcement(available=not missing, installed=installed, reason=reason)
+
+
+def _failure(session: Session) -> str | None:
+    """Why its last run failed, if it did: the job is there, and yet nothing may end."""
+    rows = session.rows(LAST_RUN, {"job": JOB})
+    if not rows or not rows[0][0]:
+        return None
+    message = " ".join(rows[0][1].split())
+    return f"the last run of its job failed: {message}; look at cron.job_run_details and the settings of pg_cron"
 
 
 def install(session: Session, *, check: bool) -> Enforcement:
@@ -195,9 +216,7 @@ def _look_now(session: Session) -> State:
 
 
 def _named(session: Session) -> dict[str, t.Any]:
-    columns = (
-        "database me cron_database schema stranger may_create extension cron genuine may_use may_execute may_read"
-    ).split()
+    columns = [column.name for column in fields(Facts)]
     rows = session.rows(FACTS.format(trusted=TRUSTED), {"schema": names.SCHEMA})
     return dict(zip(columns, rows[0], strict=True))
 
