@@ -24,6 +24,9 @@ if t.TYPE_CHECKING:
 
     from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.session import Session
 
+    # Whether it is lacking, what it is, and the statement that helps.
+    Need = tuple[bool, str, Composable | None]
+
 NAME = "enforce"
 JOB = "latchkey"
 SCHEDULE = "* * * * *"
@@ -223,10 +226,13 @@ def _named(session: Session) -> dict[str, t.Any]:
 
 def _missing(state: State) -> tuple[tuple[str, Composable | None], ...]:
     """What an administrator must do first, and the statement that does it."""
-    facts = state.facts
+    found = (*_needs_of_schema(state.facts), *_needs_of_cron(state.facts))
+    return tuple((what, command) for lacking, what, command in found if lacking)
+
+
+def _needs_of_schema(facts: Facts) -> tuple[Need, ...]:
     schema, me = sql.name(names.SCHEMA), sql.name(facts.me)
-    update = facts.extension and not facts.cron
-    found = (
+    return (
         (not facts.schema, f"there is no schema {names.SCHEMA}", sql.statement("CREATE SCHEMA {s}", s=schema)),
         (
             facts.stranger is not None,
@@ -238,6 +244,13 @@ def _missing(state: State) -> tuple[tuple[str, Composable | None], ...]:
             f"login {facts.me} may not make routines in schema {names.SCHEMA}",
             sql.statement("GRANT USAGE, CREATE ON SCHEMA {s} TO {me}", s=schema, me=me),
         ),
+    )
+
+
+def _needs_of_cron(facts: Facts) -> tuple[Need, ...]:
+    me = sql.name(facts.me)
+    update = facts.extension and not facts.cron
+    return (
         (facts.wrong_database, f"pg_cron works in database {facts.cron_database}", None),
         (update, "pg_cron is older than 1.3", sql.statement("ALTER EXTENSION pg_cron UPDATE")),
         (
@@ -263,7 +276,6 @@ def _missing(state: State) -> tuple[tuple[str, Composable | None], ...]:
             sql.statement("GRANT SELECT ON cron.job TO {me}", me=me),
         ),
     )
-    return tuple((what, command) for lacking, what, command in found if lacking)
 
 
 def _require(session: Session, state: State) -> None:
