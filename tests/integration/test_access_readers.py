@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -87,6 +88,33 @@ def test_a_reader_that_is_down_is_named_and_the_next_run_goes_on(primary: Shaped
         assert "reader localhost:1: " in failed["msg"]
         assert refusal(session, "SELECT 1") == "57P01", "the other one is not given up for it"
     assert succeeded(sweep(primary, readers=[endpoint(reader)]))["ended"] == ["R-4"]
+
+
+@pytest.mark.parametrize("why", ["down", "late"])
+@pytest.mark.parametrize("options", [{}, {"gone": ["rea@example.org"]}, {"cleanup_after_days": 0}])
+def test_every_sweep_comes_back_to_a_reader_until_nobody_is_in_there(
+    primary: ShapedServer, reader: Server, monkeypatch: pytest.MonkeyPatch, why: str, options: dict[str, Any]
+) -> None:
+    said = succeeded(grant(primary, f"R-5 {why} {options}", "rea@example.org"))
+    reader.wait_for(primary)
+    expire(primary, f"R-5 {why} {options}")
+    readers = [endpoint(reader)] if why == "late" else ["localhost:1"]
+    monkeypatch.setattr(fence, "PATIENCE", 0.5)
+    with person(reader, said) as session:
+        if why == "late":
+            ask(reader, "SELECT pg_wal_replay_pause()")
+        for _time in range(2):
+            swept = sweep(primary, readers=readers, **options)
+            assert f"reader {readers[0]}: " in swept["msg"]
+            assert swept["dropped"] == []
+        assert not gets_in(primary, said)
+        if why == "late":
+            ask(reader, "SELECT pg_wal_replay_resume()")
+        monkeypatch.undo()
+        succeeded(sweep(primary, readers=[endpoint(reader)], **options))
+        assert refusal(session, "SELECT 1") == "57P01"
+    swept = succeeded(sweep(primary, readers=[endpoint(reader)], **options))
+    assert swept["ended"] == []
 
 
 def test_a_role_that_somebody_holds_stops_no_other_and_fails_the_sweep(primary: ShapedServer) -> None:

@@ -267,6 +267,21 @@ def test_a_secret_that_could_not_be_withdrawn_is_withdrawn_by_the_next_sweep(sit
     assert "password" not in site.stored()
 
 
+@pytest.mark.parametrize("gone", [False, True])
+def test_every_sweep_comes_back_to_a_secret_until_it_is_withdrawn(site: Site, gone: bool) -> None:
+    options: dict[str, Any] = {"gone": [site.who] if gone else [], "cleanup_after_days": 7}
+    succeeded(site.grant())
+    expire(site.server, f"{site.who} 1")
+    site.down()
+    for _time in range(2):
+        swept = succeeded(site.sweep(**options))
+        assert any(site.secret in line for line in swept["warnings"])
+        assert swept["dropped"] == []
+    site.store.fake.clear_hooks()
+    assert len(succeeded(site.sweep(**options))["secrets_withdrawn"]) == 1
+    assert "password" not in site.stored()
+
+
 # ------------------------------------------------------------------ where no password is
 def everywhere(site: Site, log: Log) -> str:
     """All that others can read: the server's log, the journal, the comments."""

@@ -40,7 +40,8 @@ if t.TYPE_CHECKING:
 class Ended:
     """``overdue``: access that is not proven gone; ``blocked``: roles without any access that could not be dropped.
 
-    ``secrets``: those that say now that they are void; ``unreached``: why others do not.
+    ``secrets``: those that say now that they are void; ``unreached``: why others do not. ``pending``: logins whose
+    sessions or secrets the next run must look at again, and which must be there for it.
     """
 
     requests: tuple[str, ...] = ()
@@ -50,6 +51,7 @@ class Ended:
     statements: tuple[Composable, ...] = ()
     secrets: tuple[str, ...] = ()
     unreached: tuple[str, ...] = ()
+    pending: frozenset[str] = frozenset()
 
     def __add__(self, other: Ended) -> Ended:
         return Ended(
@@ -60,6 +62,7 @@ class Ended:
             statements=self.statements + other.statements,
             secrets=self.secrets + other.secrets,
             unreached=self.unreached + other.unreached,
+            pending=self.pending | other.pending,
         )
 
 
@@ -107,6 +110,7 @@ def end(
         overdue=failures,
         blocked=blocked,
         statements=(*commands, *drops),
+        pending=fence.logins_of(todo, ledger) if stays else frozenset(),
     )
     ended += withdrawn
     return ended if site.check or failures else ended + _verified(site, todo)

@@ -112,6 +112,8 @@ def commands(fence: Fence, ledger: Ledger) -> tuple[Composable, ...]:
     """Its statements, for one transaction."""
     found: list[Composable] = []
     for grant in fence.grants:
+        if ledger.members(grant.name) and grant.connection_limit == SESSIONS_ENDED:
+            found.append(statements.limit(grant.name, -1))  # not those of who has come in since
         if not ledger.is_over(grant) or grant.valid_until is None:
             found.append(statements.expire(grant.name, ledger.now))
         found += [statements.revoke(grant.name, member) for member in _members(ledger, grant)]
@@ -123,6 +125,12 @@ def commands(fence: Fence, ledger: Ledger) -> tuple[Composable, ...]:
         found.append(statements.shut_login(login.name, ledger.now))
     found += [statements.expire(name, until) for name, until in (fence.until or {}).items()]
     return tuple(found)
+
+
+def logins_of(fence: Fence, ledger: Ledger) -> frozenset[str]:
+    """The logins that it is about, by name."""
+    meant = {login.name for login in fence.shut} | {grant.fact("login") or "" for grant in fence.grants}
+    return frozenset(meant.union(*(_members(ledger, grant) for grant in fence.grants)) - {""})
 
 
 def _members(ledger: Ledger, role: Marked) -> tuple[str, ...]:

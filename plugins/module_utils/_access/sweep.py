@@ -90,7 +90,7 @@ def _sweep(site: Site, order: Order) -> Swept:
     now = ledger
     if not site.check and (ended.statements or before):
         now = read_ledger(site.session, version=site.server.version)
-    dropped, kept = _clean_up(site, order, now)
+    dropped, kept = _clean_up(site, order, now, pending=ended.pending)
     if dropped and not site.check:
         now = read_ledger(site.session, version=site.server.version)
     reports, unreached = _complete(site, order, now)
@@ -162,7 +162,7 @@ def _end_piecemeal(
             break
     failures = fence.end_sessions(site, todo, order.readers)
     what = ", ".join(role.fact("request") or role.name for role in (*grants, *logins))
-    return Ended(overdue=(f"{what}: {reason}", *failures))
+    return Ended(overdue=(f"{what}: {reason}", *failures), pending=fence.logins_of(todo, ledger))
 
 
 def _end_left_over_sessions(site: Site, order: Order, ledger: Ledger) -> Ended:
@@ -174,7 +174,9 @@ def _end_left_over_sessions(site: Site, order: Order, ledger: Ledger) -> Ended:
     if not some or site.check:
         return Ended()
     failures = fence.end_sessions(site, Fence(shut=some, sessions=frozenset(left)), order.readers)
-    return Ended(overdue=tuple(f"{', '.join(u.name for u in some)}: {line}" for line in failures))
+    who = frozenset(u.name for u in some)
+    lines = tuple(f"{', '.join(sorted(who))}: {line}" for line in failures)
+    return Ended(overdue=lines, pending=who if failures else frozenset())
 
 
 # --------------------------------------------------------------------------------------------- what has drifted
@@ -194,13 +196,21 @@ def _repair(site: Site, order: Order, found: Assessment) -> Ended:
             with contextlib.suppress(psycopg.Error):
                 execute_together(site.session, [command])
     over = frozenset() if site.has_options else frozenset(tie.member_oid for tie in found.stray if tie.member_login)
-    return Ended(overdue=fence.end_sessions(site, Fence(sessions=over), order.readers))
+    failures = fence.end_sessions(site, Fence(sessions=over), order.readers)
+    who = frozenset(tie.member for tie in found.stray)
+    return Ended(overdue=failures, pending=who if failures else frozenset())
 
 
 # --------------------------------------------------------------------------------------------- what is left behind
-def _clean_up(site: Site, order: Order, ledger: Ledger) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Logins that nobody has used for long, logins of people who left, and grant roles that could not be dropped."""
-    due = [role for role in ledger.roles.values() if _is_due(ledger, role, order)]
+def _clean_up(
+    site: Site, order: Order, ledger: Ledger, *, pending: frozenset[str]
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Logins that nobody has used for long, logins of people who left, and grant roles that could not be dropped.
+
+    What has not ended yet stays, or the next run would not know of it.
+    """
+    stays = pending | {grant.fact("login") for grant in ledger.of_kind(RoleKind.GRANT) if _is_unfinished(ledger, grant)}
+    due = [role for role in ledger.roles.values() if role.name not in stays and _is_due(ledger, role, order)]
     dropped: list[str] = []
     kept: dict[str, str] = {}
     for role in sorted(due, key=lambda one: one.name):
@@ -222,11 +232,16 @@ def _clean_up(site: Site, order: Order, ledger: Ledger) -> tuple[tuple[str, ...]
 
 def _is_due(ledger: Ledger, role: Marked, order: Order) -> bool:
     if role.kind is RoleKind.GRANT:
-        return ledger.is_over(role) and not ledger.members(role.name)
+        return ledger.is_over(role) and not ledger.members(role.name) and not _is_unfinished(ledger, role)
     if role.kind is not RoleKind.LOGIN or role.login or ledger.grants_of(role.name, active=False):
         return False
     since = role.valid_until
     return role.fact("grantee") in order.gone or since is None or since + order.cleanup_after <= ledger.now
+
+
+def _is_unfinished(ledger: Ledger, grant: Marked) -> bool:
+    """One without a member stands for sessions and secrets that may be open yet, until the note says that none is."""
+    return ledger.is_over(grant) and grant.connection_limit != fence.SESSIONS_ENDED
 
 
 # --------------------------------------------------------------------------------------------- profiles
