@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ansible_collections.latchkey.postgres.plugins.module_utils._access import names
-from tests.integration.access import DATABASE, bootstrapped, gets_in, grant, person, refusal, revoke, sweep
+from tests.integration.access import DATABASE, bootstrapped, expire, gets_in, grant, person, refusal, revoke, sweep
 from tests.integration.product import ask, catalog, changes, run_in, succeeded
 
 if TYPE_CHECKING:
@@ -322,6 +322,31 @@ def test_a_person_who_changed_the_own_password_or_settings_has_neither_next_time
     assert gets_in(server, second)
     assert not ask(server, "SELECT FROM pg_db_role_setting WHERE setrole = %(u)s::regrole", u=login)
     succeeded(revoke(server, who))
+
+
+# ------------------------------------------------------------------ what stands in the way of a journal or a profile
+HOLD = "LOCK TABLE latchkey.journal"
+CONSTRAIN = "ALTER TABLE latchkey.journal ADD CONSTRAINT nothing CHECK (action = 'grant') NOT VALID"
+
+
+@pytest.mark.parametrize("end", ["revoke", "sweep"])
+@pytest.mark.parametrize("why", [HOLD, CONSTRAIN])
+def test_a_journal_that_takes_no_entry_stops_no_end_and_is_told(
+    server: ShapedServer, who: str, why: str, end: str
+) -> None:
+    said = succeeded(grant(server, who, who))
+    expire(server, *([who] if end == "sweep" else []))
+    impatient = {"connect_params": {"options": "-c lock_timeout=50ms"}}
+    with person(server, said) as session, server.connect(autocommit=False) as dba:
+        dba.execute(why.encode())
+        if why == CONSTRAIN:
+            dba.commit()
+        answer = succeeded(revoke(server, who, **impatient) if end == "revoke" else sweep(server, **impatient))
+        assert refusal(session, "SELECT 1") == "57P01"
+    assert not gets_in(server, said)
+    assert not there(server, names.grant_role(who))
+    assert any("latchkey.journal has no entry of this end" in line for line in answer["warnings"])
+    run_in(server, "postgres", "ALTER TABLE latchkey.journal DROP CONSTRAINT IF EXISTS nothing")
 
 
 # ------------------------------------------------------------------ up to 15 a person can act as a role of ours

@@ -24,6 +24,7 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._access.ledger i
 from ansible_collections.latchkey.postgres.plugins.module_utils._access.values import RoleKind
 from ansible_collections.latchkey.postgres.plugins.module_utils._deps import psycopg
 from ansible_collections.latchkey.postgres.plugins.module_utils._errors import LatchkeyError
+from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import sql
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.retry import execute_together
 from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values import locate
 
@@ -40,8 +41,9 @@ if t.TYPE_CHECKING:
 class Ended:
     """``overdue``: access that is not proven gone; ``blocked``: roles without any access that could not be dropped.
 
-    ``secrets``: those that say now that they are void; ``unreached``: why others do not. ``pending``: logins whose
-    sessions or secrets the next run must look at again, and which must be there for it.
+    ``secrets``: those that say now that they are void; ``unreached``: why others do not, and why the journal lacks
+    what was done. ``pending``: logins whose sessions or secrets the next run must look at again, and which must be
+    there for it.
     """
 
     requests: tuple[str, ...] = ()
@@ -88,14 +90,15 @@ def end(
 ) -> Ended:
     """End these grants and shut these logins. The grant roles go last: as long as they are there, a run has work."""
     todo = fence.plan_fence(ledger, grants, logins=logins, always=manner.always, oids=_oids(site, grants))
-    commands = list(fence.commands(todo, ledger))
-    if manner.journaled:
-        commands += [_entry(action, ledger, grant, facts) for grant in todo.grants if ledger.members(grant.name)]
+    commands = fence.commands(todo, ledger)
+    told = [grant for grant in todo.grants if manner.journaled and ledger.members(grant.name)]
+    entries = tuple(_entry(action, ledger, grant, facts) for grant in told)
+    unwritten: tuple[str, ...] = ()
     failures: tuple[str, ...] = ()
     withdrawn = Ended()
     blocked: dict[str, str] = {}
     if not site.check:
-        execute_together(site.session, commands)
+        unwritten = _fence(site, commands, entries)
         failures = fence.end_sessions(site, todo, manner.readers)
         withdrawn = Ended() if failures else _withdraw_secrets(site, manner.cloud, todo)
     stays = bool(failures or withdrawn.unreached)
@@ -109,11 +112,37 @@ def end(
         shut=tuple(login.name for login in todo.shut),
         overdue=failures,
         blocked=blocked,
-        statements=(*commands, *drops),
+        statements=(*commands, *(() if unwritten else entries), *drops),
+        unreached=unwritten,
         pending=fence.logins_of(todo, ledger) if stays else frozenset(),
     )
     ended += withdrawn
     return ended if site.check or failures else ended + _verified(site, todo)
+
+
+def _fence(site: Site, commands: c.Sequence[Composable], entries: c.Sequence[Composable]) -> tuple[str, ...]:
+    """The fence and its entries in the journal together; without them if need be, and why they are not there."""
+    try:
+        execute_together(site.session, (*commands, *entries))
+    except psycopg.Error:
+        if site.session.lost or not entries:
+            raise
+        execute_together(site.session, commands)
+        return _write(site, entries)
+    return ()
+
+
+def _write(site: Site, entries: c.Sequence[Composable]) -> tuple[str, ...]:
+    """Tried once: nobody's sessions wait for a journal."""
+    try:
+        with site.session.writing():
+            site.session.execute(sql.script(entries))
+    except psycopg.Error as error:
+        if site.session.lost:
+            raise
+        what = f"{names.SCHEMA}.{journal.TABLE} has no entry of this end ({len(entries)}): {error.diag.message_primary}"
+        return (f"{what}. Look at who holds or has changed the table; the access is gone all the same",)
+    return ()
 
 
 def _oids(site: Site, grants: c.Iterable[Marked]) -> dict[str, int]:
