@@ -349,6 +349,34 @@ def test_a_journal_that_takes_no_entry_stops_no_end_and_is_told(
     run_in(server, "postgres", "ALTER TABLE latchkey.journal DROP CONSTRAINT IF EXISTS nothing")
 
 
+def test_a_profile_whose_database_lets_nobody_in_stops_no_other(server: ShapedServer, who: str) -> None:
+    database = f"closed_{next(NUMBERS)}"
+    run_in(server, "postgres", f"CREATE DATABASE {database} OWNER apono_connector")
+    wanted = [{"database": database, "permission": "READ_ONLY", "schemas": ["public"]}]
+    closed, other = [succeeded(grant(server, f"{who} {n}", who, access=a)) for n, a in enumerate([wanted, MAKER[:1]])]
+    for request in range(2):
+        succeeded(revoke(server, f"{who} {request}"))
+    run_in(server, "postgres", f"ALTER DATABASE {database} ALLOW_CONNECTIONS false")
+    swept = succeeded(sweep(server, profile_retention_days=0))
+    assert database in reason(swept, closed["items"][0]["role"])
+    assert other["items"][0]["role"] in swept["profiles_dropped"]
+    run_in(server, "postgres", f"DROP DATABASE {database}")
+    assert closed["items"][0]["role"] in succeeded(sweep(server, profile_retention_days=0))["profiles_dropped"]
+
+
+@pytest.mark.parametrize("days", [0, 30])
+def test_a_profile_of_another_connector_is_told_and_stops_nothing(ready: Shaped, who: str, days: int) -> None:
+    server, theirs = ready(major=17, shape="rds"), f"latchkey_p_{next(NUMBERS)}"
+    run_in(server, "postgres", f"CREATE ROLE {theirs}", f"GRANT latchkey_managed TO {theirs}")
+    said = succeeded(grant(server, who, who))
+    expire(server, who)
+    swept = succeeded(sweep(server, profile_retention_days=days))
+    assert swept["ended"] == [who]
+    assert ("permission denied" if days else "ADMIN option") in reason(swept, theirs)
+    assert not gets_in(server, said)
+    run_in(server, "postgres", f"DROP ROLE {theirs}")
+
+
 # ------------------------------------------------------------------ up to 15 a person can act as a role of ours
 @pytest.mark.parametrize("which", ["grant", "profile"])
 def test_what_a_role_of_ours_owns_keeps_the_role_without_rights_until_a_policy_says_more(

@@ -12,6 +12,7 @@ import collections.abc as c
 import contextlib
 import typing as t
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from ansible_collections.latchkey.postgres.plugins.module_utils._access import (
     answer,
@@ -272,25 +273,37 @@ def _retire(site: Site, order: Order, ledger: Ledger) -> tuple[tuple[str, ...], 
         if ledger.members(role.name):
             continue
         since = profiles.unused_since(role)
-        if since is None and order.retention and not site.check:
-            _note_unused(site, role)
+        if order.retention and since is not None and since + order.retention > ledger.now:
             continue
-        if order.retention and (since is None or since + order.retention > ledger.now):
-            continue
-        reason = None if site.check else _drop_profile(site, role, order.policy)
-        if reason is None:
-            dropped.append(role.name)
-        else:
+        is_news = since is None and bool(order.retention)
+        note, drop = partial(_note_unused, site, role), partial(_drop_profile, site, role, order.policy)
+        reason = None if site.check else _objection(site, note if is_news else drop)
+        if reason is not None:
             kept[role.name] = reason
+        elif not is_news:
+            dropped.append(role.name)
     return tuple(sorted(dropped)), kept
 
 
-def _note_unused(site: Site, role: Marked) -> None:
+def _objection(site: Site, act: c.Callable[[], str | None]) -> str | None:
+    """Why a profile stays as it is; what is wrong with one stops no other."""
+    try:
+        return act()
+    except LatchkeyError as error:
+        return str(error)
+    except psycopg.Error as error:
+        if site.session.lost:
+            raise
+        return error.diag.message_primary or "the connection was lost"
+
+
+def _note_unused(site: Site, role: Marked) -> str | None:
     """Unless a grant has come to use it meanwhile."""
     with only_run(site.session):
         again = read_ledger(site.session, version=site.server.version, roles=[role.name])
         if role.name in again.roles and not again.members(role.name):
             execute_together(site.session, [statements.expire(role.name, again.now)])
+    return None
 
 
 def _drop_profile(site: Site, role: Marked, policy: cleanup.Policy) -> str | None:
