@@ -117,6 +117,28 @@ def test_every_sweep_comes_back_to_a_reader_until_nobody_is_in_there(
     assert swept["ended"] == []
 
 
+@pytest.mark.parametrize("signals", [True, False])
+def test_a_session_that_nobody_may_end_keeps_no_other(shaped: Shaped, shape: str, signals: bool) -> None:
+    """Up to 15 who is put into a login might have taken its rights on; before 15 everybody may put anybody there."""
+    server = shaped(major=15, shape=shape)
+    bootstrapped(server)
+    run_in(
+        server,
+        "postgres",
+        f"{'GRANT' if signals else 'REVOKE'} pg_signal_backend {'TO' if signals else 'FROM'} apono_connector",
+    )
+    ada, bob = [succeeded(grant(server, request, f"{request}@example.org")) for request in ("ada", "bob")]
+    (superuser,) = ask(server, "SELECT quote_ident(current_user)")[0]
+    run_in(server, "postgres", f"GRANT {ada['login']} TO {superuser}")
+    expire(server, "ada", "bob")
+    with server.connect() as theirs, person(server, ada) as first, person(server, bob) as second:
+        swept = sweep(server)
+        assert "sessions could not be ended: " in swept["msg"]
+        assert [refusal(session, "SELECT 1") for session in (first, second)] == ["57P01", "57P01"]
+        assert refusal(theirs, "SELECT 1") is None
+    assert succeeded(sweep(server))["ended"] == ["ada", "bob"]
+
+
 def test_a_role_that_somebody_holds_stops_no_other_and_fails_the_sweep(primary: ShapedServer) -> None:
     held, free = [succeeded(grant(primary, request, f"{request}@example.org")) for request in ("held", "free")]
     expire(primary, "held", "free")

@@ -36,11 +36,13 @@ PATIENCE = 10.0  # seconds for a session to end, and for a reader to hear of the
 ARRIVING = 2.0
 PAUSES = (0.005, 0.02, 0.05, 0.1)
 # The start of a session is hidden from who may not see others' sessions; then all of them count.
-TERMINATE = """
-SELECT usesysid, pg_terminate_backend(pid) FROM pg_stat_activity
+THEIRS = """
+  FROM pg_stat_activity
  WHERE usesysid = ANY (%(roles)s::oid[]) AND pid <> pg_backend_pid()
    AND coalesce(backend_start <= %(fenced)s, true)
 """
+SESSIONS = "SELECT usesysid, pid" + THEIRS
+TERMINATE = "SELECT usesysid, pg_terminate_backend(pid)" + THEIRS
 # Since 18 it is seen, as nobody's; so are the server's own processes, whose kind is hidden from most.
 HALF_OPEN = """
 SELECT l.pid FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
@@ -174,21 +176,46 @@ def _end(session: Session, fence: Fence, *, may_borrow: Site | None) -> tuple[st
     fenced = session.rows("SELECT clock_timestamp()")[0][0]
     known = {"roles": list(fence.sessions), "fenced": fenced}
     arriving: set[int] | None = None
+    refusals: tuple[str, ...] = ()
     started = time.monotonic()
     for _pause in _pauses(PATIENCE):
         half_open = {row[0] for row in session.rows(HALF_OPEN)}
         arriving = half_open if arriving is None else arriving & half_open
         if time.monotonic() - started > ARRIVING:
             arriving = {pid for pid in arriving if _terminate(session, pid)}
-        try:
-            left = session.rows(TERMINATE, known)
-        except psycopg.errors.InsufficientPrivilege as error:
-            if may_borrow is None or not _terminate_as_member(may_borrow, fence, known):
-                return (f"sessions could not be ended: {error.diag.message_primary}; {_remedy(session)}",)
-            continue
+        left, refusals = _terminate_all(session, fence, known, may_borrow=may_borrow)
         if not left and not arriving:
-            return ()
-    return (f"sessions have not ended after {PATIENCE:.0f} s",)
+            return refusals
+    return (
+        *refusals,
+        f"sessions have not ended after {PATIENCE:.0f} s",
+    )
+
+
+def _terminate_all(
+    session: Session, fence: Fence, known: c.Mapping[str, t.Any], *, may_borrow: Site | None
+) -> tuple[bool, tuple[str, ...]]:
+    """Whether there were any that may be ended, and why others may not: one that is refused keeps no other."""
+    try:
+        return bool(session.rows(TERMINATE, known)), ()
+    except psycopg.errors.InsufficientPrivilege as error:
+        reason = error.diag.message_primary
+    found = session.rows(SESSIONS, known)
+    refused = {(role, pid) for role, pid in found if not _is_signalled(session, pid)}
+    mine = {role for role, _pid in refused} & {login.oid for login in fence.shut}
+    if mine and may_borrow is not None and _terminate_as_member(may_borrow, fence, {**known, "roles": list(mine)}):
+        return True, ()
+    refusals = (f"sessions could not be ended: {reason}; {_remedy(session)}",) if refused else ()
+    return len(found) > len(refused), refusals
+
+
+def _is_signalled(session: Session, pid: int) -> bool:
+    """One that is gone by itself counts."""
+    try:
+        session.rows("SELECT pg_terminate_backend(%(pid)s)", {"pid": pid})
+    except psycopg.errors.InsufficientPrivilege:
+        return False
+    return True
 
 
 def _terminate(session: Session, pid: int) -> bool:
@@ -204,9 +231,8 @@ def _terminate(session: Session, pid: int) -> bool:
 
 def _terminate_as_member(site: Site, fence: Fence, known: c.Mapping[str, t.Any]) -> bool:
     """Without pg_signal_backend: as a member of the logins, in a transaction that nobody sees the memberships of."""
-    if not {login.oid for login in fence.shut} >= fence.sessions:
-        return False
-    take, give_back = borrow(tuple(login.name for login in fence.shut), graph=site.graph, inherit=True)
+    theirs = tuple(login.name for login in fence.shut if login.oid in known["roles"])
+    take, give_back = borrow(theirs, graph=site.graph, inherit=True)
     try:
         with site.session.writing():
             site.session.execute(sql.script(take))
