@@ -66,6 +66,7 @@ options:
   reassign_to:
     description:
       - The role for O(owned_objects=reassign_to); one that has, or leads to, power over the server is refused.
+      - If it is refused, the sweep ends what is over, leaves what people own as it is, and fails.
     type: str
   confirm_drop:
     description:
@@ -96,7 +97,7 @@ options:
       - V(none) takes both away again. Without this option they stay as they are.
       - It needs the extension C(pg_cron) in the maintenance database, and there the schema C(latchkey), which must
         belong to an administrator of the connector, because who owns it could replace the procedure. What is missing is
-        said, with the statement that an administrator must run.
+        said, with the statement that an administrator must run. The sweep does all else, and then fails.
       - With its setting C(cron.use_background_workers) off, which is the default, C(pg_cron) logs in as the connector
         at C(cron.host). Where C(pg_hba.conf) asks for a password there, every run fails unless the server's own user
         has it in a password file. Turn the setting on, or see RV(latchkey.postgres.pg_access_info#module:enforcement)

@@ -184,6 +184,21 @@ def test_nobody_with_power_inherits(server: ShapedServer, heir: str) -> None:
     assert "give a role that holds privileges on data alone" in said["msg"]
 
 
+def test_an_heir_that_is_not_there_keeps_what_is_owned_and_stops_no_end(server: ShapedServer, who: str) -> None:
+    number = next(NUMBERS)
+    owning = made(server, who, **tables(number))
+    ended(server, who)
+    said = succeeded(grant(server, f"{who} 2", f"2-{who}"))
+    expire(server, f"{who} 2")
+    swept = sweep(server, owned_objects="reassign_to", reassign_to="no_heir", **NOW)
+    assert "reassign_to: role 'no_heir' can't be used: " in swept["msg"]
+    assert swept["error_kind"] == "invalid_option"
+    assert swept["ended"] == [f"{who} 2"]
+    assert not gets_in(server, said)
+    assert owner(server, "admindb", f"admin_s.left_{number}") == owning["login"]
+    tidy(server, owning["login"])
+
+
 def test_everything_goes_to_the_heir(server: ShapedServer, who: str) -> None:
     number = next(NUMBERS)
     mine = tables(number)

@@ -940,9 +940,16 @@ def test_the_sweep_installs_and_removes_it_on_request_and_ends_all_else(fresh: E
         assert session.rows("SELECT count(*) FROM cron.job") == [(0,)]
 
 
-def test_a_sweep_that_shall_install_it_where_it_can_not_be_says_what_is_missing_first(shaped: Shaped) -> None:
+def test_a_sweep_that_shall_install_it_where_it_can_not_be_ends_all_else_and_says_what_is_missing(
+    shaped: Shaped,
+) -> None:
     server = shaped(major=17, shape="azure")
     bootstrapped(server)
+    given = succeeded(grant(server, "R-1", "ann@example.com"))
+    expire(server, "R-1")
+    assert sweep(server, enforcement="pg_cron")["ended"] == ["R-1"]
+    assert not gets_in(server, given)
     with unchanged(server):
         said = sweep(server, enforcement="pg_cron")
+    assert (said["failed"], said["changed"], said["enforcement"]) == (True, False, None)
     assert "there is no pg_cron (it must also be in shared_preload_libraries)" in said["msg"]

@@ -35,7 +35,7 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._access.site imp
 from ansible_collections.latchkey.postgres.plugins.module_utils._access.values import RoleKind
 from ansible_collections.latchkey.postgres.plugins.module_utils._deps import psycopg
 from ansible_collections.latchkey.postgres.plugins.module_utils._door import Context, Door, Params, Result
-from ansible_collections.latchkey.postgres.plugins.module_utils._errors import LatchkeyError
+from ansible_collections.latchkey.postgres.plugins.module_utils._errors import DatabaseRefused, LatchkeyError
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres import catalog
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.lock import only_run
 from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.retry import execute_together
@@ -46,6 +46,8 @@ if t.TYPE_CHECKING:
     from ansible_collections.latchkey.postgres.plugins.module_utils._access.ledger import Ledger, Marked
     from ansible_collections.latchkey.postgres.plugins.module_utils._access.site import Site
     from ansible_collections.latchkey.postgres.plugins.module_utils._access.sweep_options import Order
+
+T = t.TypeVar("T")
 
 BATCH = 200  # grants that end in one transaction; between two of them other runs have their turn
 
@@ -67,10 +69,37 @@ def sweep(params: Params, context: Context) -> Result:
     order = sweep_options.parse(params, context)
     with open_site(order.login, check=context.check) as site:
         require_rights(site, names.MARKER)
-        if order.policy.heir is not None:
-            people.require_plain(site, order.policy.heir, option="reassign_to")
-        enforced = _enforce(site, order)
-        return answer.of_sweep(site, replace(_sweep(site, order), enforcement=enforced))
+        enforced, no_job = _tried(site, partial(_enforce, site, order))
+        _heir, no_heir = _tried(site, partial(_require_heir, site, order))
+        if no_heir is not None:
+            order = replace(order, policy=cleanup.Policy())
+        result = answer.of_sweep(site, replace(_sweep(site, order), enforcement=enforced))
+        return _failing(result, [error for error in (no_job, no_heir) if error is not None])
+
+
+def _tried(site: Site, act: c.Callable[[], T]) -> tuple[T | None, LatchkeyError | None]:
+    """What came of it, or why nothing did: access that is over ends whatever else can't be done."""
+    try:
+        return act(), None
+    except LatchkeyError as error:
+        return None, error
+    except psycopg.Error as error:
+        if site.session.lost:
+            raise
+        return None, DatabaseRefused(f"{error.diag.message_primary} (SQLSTATE {error.sqlstate})", where=site.where)
+
+
+def _require_heir(site: Site, order: Order) -> None:
+    if order.policy.heir is not None:
+        people.require_plain(site, order.policy.heir, option="reassign_to")
+
+
+def _failing(result: Result, errors: list[LatchkeyError]) -> Result:
+    """It fails after all, and says all the same what it did."""
+    if not errors:
+        return result
+    lines = [*([result.failure] if result.failure else []), *map(str, errors)]
+    return replace(result, failure=". ".join(lines), failure_kind=errors[0].kind)
 
 
 def _enforce(site: Site, order: Order) -> Enforcement | None:
