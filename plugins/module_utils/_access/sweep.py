@@ -271,7 +271,7 @@ def _is_due(ledger: Ledger, role: Marked, order: Order) -> bool:
 
 def _is_unfinished(ledger: Ledger, grant: Marked) -> bool:
     """One without a member stands for sessions and secrets that may be open yet, until the note says that none is."""
-    return ledger.is_over(grant) and grant.connection_limit != fence.SESSIONS_ENDED
+    return ledger.is_over(grant) and grant.connection_limit != SESSIONS_ENDED
 
 
 # --------------------------------------------------------------------------------------------- profiles
