@@ -245,10 +245,11 @@ logins:
       type: list
       elements: str
     secret:
-      description: The name of the secret with its password, if it was given one.
+      description: The name of the secret with its password, if it was given one, until that was withdrawn.
       type: str
     connection_limit:
-      description: How many sessions it may have, -1 for any number.
+      description:
+        - How many sessions it may have, -1 for any number; 0 on a shut login that a sweep found on no reader.
       type: int
     sessions:
       description: How many it has on this server.

@@ -117,6 +117,21 @@ def test_every_sweep_comes_back_to_a_reader_until_nobody_is_in_there(
     assert swept["ended"] == []
 
 
+def test_a_sweep_that_is_told_of_a_reader_ends_what_others_left_there(primary: ShapedServer, reader: Server) -> None:
+    said = succeeded(grant(primary, "R-6", "rea@example.org"))
+    reader.wait_for(primary)
+    with person(reader, said) as session:
+        succeeded(revoke(primary, "R-6"))
+        assert refusal(session, "SELECT 1") is None
+        assert "reader localhost:1: " in sweep(primary, readers=["localhost:1"])["msg"]
+        succeeded(sweep(primary, readers=[endpoint(reader)]))
+        assert refusal(session, "SELECT 1") == "57P01"
+    succeeded(sweep(primary, readers=["localhost:1"]))
+    again = succeeded(grant(primary, "R-7", "rea@example.org"))
+    assert gets_in(primary, again)
+    succeeded(revoke(primary, "R-7", readers=[endpoint(reader)]))
+
+
 @pytest.mark.parametrize("signals", [True, False])
 def test_a_session_that_nobody_may_end_keeps_no_other(shaped: Shaped, shape: str, signals: bool) -> None:
     """Up to 15 who is put into a login might have taken its rights on; before 15 everybody may put anybody there."""

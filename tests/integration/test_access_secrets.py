@@ -282,6 +282,31 @@ def test_every_sweep_comes_back_to_a_secret_until_it_is_withdrawn(site: Site, go
     assert "password" not in site.stored()
 
 
+@pytest.mark.parametrize("how", ["revoke", "sweep"])
+def test_a_secret_of_who_was_shut_without_the_store_is_withdrawn_by_the_next_sweep(site: Site, how: str) -> None:
+    succeeded(site.grant())
+    if how == "revoke":
+        succeeded(product.revoke(site.server, f"{site.who} 1"))
+    else:
+        expire(site.server, f"{site.who} 1")
+        succeeded(product.sweep(site.server))
+    assert "password" in site.stored()
+    assert len(succeeded(site.sweep())["secrets_withdrawn"]) == 1
+    assert "password" not in site.stored()
+    assert succeeded(site.sweep())["secrets_withdrawn"] == []
+    succeeded(site.grant("2"))
+    assert gets_in(site.server, site.said())
+    succeeded(site.revoke("2"))
+    assert "password" not in site.stored()
+
+
+def test_a_request_that_is_over_gives_its_secret_back_when_it_is_asked_for_again(site: Site) -> None:
+    succeeded(site.grant())
+    expire(site.server, f"{site.who} 1")
+    assert "expires_at" in site.grant(expires_at=product.PAST)["msg"]
+    assert "password" not in site.stored()
+
+
 # ------------------------------------------------------------------ where no password is
 def everywhere(site: Site, log: Log) -> str:
     """All that others can read: the server's log, the journal, the comments."""

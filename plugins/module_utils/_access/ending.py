@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import collections.abc as c
 import typing as t
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ansible_collections.latchkey.postgres.plugins.module_utils._access import (
     delivery,
@@ -100,7 +100,7 @@ def end(
     if not site.check:
         unwritten = _fence(site, commands, entries)
         failures = fence.end_sessions(site, todo, manner.readers)
-        withdrawn = Ended() if failures else _withdraw_secrets(site, manner.cloud, todo)
+        withdrawn = Ended() if failures else withdraw_secrets(site, manner.cloud, todo)
     stays = bool(failures or withdrawn.unreached)
     if not site.check and not stays:
         blocked = drop_all(site, [grant.name for grant in todo.grants])
@@ -213,18 +213,36 @@ def _verified(site: Site, todo: Fence) -> Ended:
     return Ended(overdue=tuple(lines))
 
 
-def _withdraw_secrets(site: Site, cloud: Cloud | None, todo: Fence) -> Ended:
-    """Make the secrets of shut logins say so, also of those that an earlier run has shut."""
+def withdraw_secrets(site: Site, cloud: Cloud | None, todo: Fence) -> Ended:
+    """Make the secrets of shut logins say so, also of those that an earlier run has shut.
+
+    A login's comment names its secret until then, which is how a sweep knows what is left to do.
+    """
     logins = {login.name for login in todo.shut} | {grant.fact("login") or "" for grant in todo.grants}
     if cloud is None or not logins:
         return Ended()
     ledger = read_ledger(site.session, version=site.server.version, roles=logins)
-    done, failed = [], []
+    done, failed, void = [], [], []
     for login in (ledger.roles[name] for name in sorted(logins) if name in ledger.roles):
         secret = login.fact("secret") if login.kind is RoleKind.LOGIN and not login.login else None
         try:
             if secret and delivery.withdraw(locate(cloud, secret), login.name, when=period.shown(ledger.now)):
                 done.append(secret)
+            void += [login] if secret else []
         except LatchkeyError as error:
             failed.append(str(error))
+    _forget_secrets(site, void)
     return Ended(secrets=tuple(done), unreached=tuple(failed))
+
+
+def _forget_secrets(site: Site, logins: c.Iterable[Marked]) -> None:
+    """One that can't be changed is only looked at again."""
+    for login in logins:
+        if login.mark is None:
+            continue
+        facts = {key: value for key, value in login.mark.facts.items() if key != "secret"}
+        try:
+            execute_together(site.session, [statements.comment_on(login.name, replace(login.mark, facts=facts))])
+        except psycopg.Error:
+            if site.session.lost:
+                raise

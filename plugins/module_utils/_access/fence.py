@@ -144,7 +144,12 @@ def end_sessions(site: Site, fence: Fence, readers: c.Iterable[tuple[str, int]] 
     """End what is still open of them, here and on the readers; what could not be ended, a line each."""
     if not fence.sessions:
         return ()
-    failures = [*_end(site.session, fence, may_borrow=site)]
+    return (*_end(site.session, fence, may_borrow=site), *end_on_readers(site, fence, readers))
+
+
+def end_on_readers(site: Site, fence: Fence, readers: c.Iterable[tuple[str, int]]) -> tuple[str, ...]:
+    """The same on the readers alone."""
+    failures: list[str] = []
     for host, port in readers:
         login = replace(site.login, host=host, port=port)
         try:

@@ -51,16 +51,23 @@ def access(params: Params, context: Context) -> Result:
         with contextlib.nullcontext() if context.check else only_run(site.session):
             if params["state"] == "absent":
                 return _revoke(site, request, store_of(params))
-            return _grant(site, request, context)
+            return _grant(site, request, context, store_of(params))
 
 
-def _grant(site: Site, request: Request, context: Context) -> Result:
+def _grant(site: Site, request: Request, context: Context, cloud: Cloud | None) -> Result:
     ledger = grant.reread(site, request)
     found = ledger.request(request.request)
     if found is not None and ledger.is_over(found):
-        ended = ending.end(site, ledger, [found], manner=_manner(site, request), action="expire")
+        ended = ending.end(site, ledger, [found], manner=_manner(site, request, cloud), action="expire")
         if ended.overdue:
             return answer.of_ending(site, ended, request=request)
+        if ended.pending:
+            raise DatabaseRefused(
+                f"request_id: {request.request!r} has ended, and its secret can't be withdrawn:"
+                f" {'; '.join(ended.unreached)}",
+                where=site.where,
+                next_step="Run again when the secret store answers",
+            )
         for role, reason in ended.blocked.items():
             raise DatabaseRefused(
                 f"request_id: {request.request!r} was used before, and its role {role} can't be dropped: {reason}",

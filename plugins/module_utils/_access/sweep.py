@@ -117,6 +117,7 @@ def _sweep(site: Site, order: Order) -> Swept:
     ended = _end_all(site, order, ledger, found)
     ended += _repair(site, order, found)
     ended += _end_left_over_sessions(site, order, ledger)
+    ended += _finish(site, order, ledger)
     now = ledger
     if not site.check and (ended.statements or before):
         now = read_ledger(site.session, version=site.server.version)
@@ -207,6 +208,36 @@ def _end_left_over_sessions(site: Site, order: Order, ledger: Ledger) -> Ended:
     who = frozenset(u.name for u in some)
     lines = tuple(f"{', '.join(sorted(who))}: {line}" for line in failures)
     return Ended(overdue=lines, pending=who if failures else frozenset())
+
+
+def _finish(site: Site, order: Order, ledger: Ledger) -> Ended:
+    """Readers and secrets of logins that the server's own job, or a run that was not told of them, has shut.
+
+    CONNECTION LIMIT 0 on a shut login is the note that no reader has a session of it; who opens it sets another.
+    """
+    shut = [u for u in ledger.of_kind(RoleKind.LOGIN) if not u.login]
+    unseen = [u.name for u in shut if order.readers and u.connection_limit != fence.SESSIONS_ENDED]
+    named = [u.name for u in shut if order.cloud is not None and u.fact("secret")]
+    if site.check or not (unseen or named):
+        return Ended()
+    with only_run(site.session):
+        again = read_ledger(site.session, version=site.server.version, roles=[*unseen, *named])
+        ours = [u for u in again.of_kind(RoleKind.LOGIN) if not u.login and not again.grants_of(u.name)]
+        failures = _finish_readers(site, order, tuple(u for u in ours if u.name in unseen))
+        todo = Fence(shut=tuple(u for u in ours if u.name in named))
+        withdrawn = ending.withdraw_secrets(site, order.cloud, todo)
+    late = frozenset([*(unseen if failures else ()), *(named if withdrawn.unreached else ())])
+    return withdrawn + Ended(overdue=failures, pending=late)
+
+
+def _finish_readers(site: Site, order: Order, shut: tuple[Marked, ...]) -> tuple[str, ...]:
+    failures = fence.end_on_readers(
+        site, Fence(shut=shut, sessions=frozenset(u.oid for u in shut)), order.readers if shut else ()
+    )
+    for login in shut if not failures else ():
+        with contextlib.suppress(psycopg.Error):  # without the note it is only looked at again
+            execute_together(site.session, [statements.limit(login.name, fence.SESSIONS_ENDED)])
+    return failures
 
 
 # --------------------------------------------------------------------------------------------- what has drifted
