@@ -216,7 +216,7 @@ def _finish(site: Site, order: Order, ledger: Ledger) -> Ended:
     CONNECTION LIMIT 0 on a shut login is the note that no reader has a session of it; who opens it sets another.
     """
     shut = [u for u in ledger.of_kind(RoleKind.LOGIN) if not u.login]
-    unseen = [u.name for u in shut if order.readers and u.connection_limit != fence.SESSIONS_ENDED]
+    unseen = [u.name for u in shut if order.readers and u.connection_limit != SESSIONS_ENDED]
     named = [u.name for u in shut if order.cloud is not None and u.fact("secret")]
     if site.check or not (unseen or named):
         return Ended()
@@ -236,7 +236,7 @@ def _finish_readers(site: Site, order: Order, shut: tuple[Marked, ...]) -> tuple
     )
     for login in shut if not failures else ():
         with contextlib.suppress(psycopg.Error):  # without the note it is only looked at again
-            execute_together(site.session, [statements.limit(login.name, fence.SESSIONS_ENDED)])
+            execute_together(site.session, [statements.limit(login.name, SESSIONS_ENDED)])
     return failures
 
 
