@@ -25,7 +25,7 @@ if t.TYPE_CHECKING:
     from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.session import Session
 
     # Whether it is lacking, what it is, and the statement that helps.
-    Need = tuple[bool, str, Composable | None]
+    Need = tuple[bool, str, t.Optional[Composable]]  # noqa: UP045  pylint takes it for an operation
 
 NAME = "enforce"
 JOB = "latchkey"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import collections.abc as c
 import contextlib
+import types
 import typing as t
 
 from ansible_collections.latchkey.postgres.plugins.module_utils._deps import psycopg
@@ -20,9 +21,9 @@ if t.TYPE_CHECKING:
     from ansible_collections.latchkey.postgres.plugins.module_utils._postgres.session import Session
 
 # Any two numbers, as long as all of the collection uses the same: "latc" and "hkey" in ASCII.
-LOCK: c.Mapping[str, int] = {"space": 0x6C617463, "key": 0x686B6579}
+LOCK: c.Mapping[str, int] = types.MappingProxyType({"space": 0x6C617463, "key": 0x686B6579})
 # "latc" and "rota": of rotations, which applications run themselves.
-ROTATIONS: c.Mapping[str, int] = {"space": 0x6C617463, "key": 0x726F7461}
+ROTATIONS: c.Mapping[str, int] = types.MappingProxyType({"space": 0x6C617463, "key": 0x726F7461})
 PATIENCE = 120  # seconds
 ONE_WAIT = 5
 NO_RIGHT = "42501"
