@@ -22,6 +22,7 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values 
 
 if t.TYPE_CHECKING:
     from ansible_collections.latchkey.postgres.plugins.module_utils._door import Context, Params
+    from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.document import Credentials
     from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values import Cloud
 
 # Modes that never send a password in the clear.
@@ -106,9 +107,17 @@ def _identity(params: Params) -> tuple[str, str | None, str]:
 
 
 def _from_secret(cloud: Cloud, name: str, *, user: str | None) -> tuple[str, str, str]:
+    found, where = credentials_of(cloud, name, option="login_secret", user=user)
+    return found.username, found.password, f"login_secret ({where})"
+
+
+def credentials_of(
+    cloud: Cloud, name: str, *, option: str, user: str | None, afresh: bool = False
+) -> tuple[Credentials, str]:
+    """What the secret that an option names says, and where that is."""
     reference = locate(cloud, name)
-    found = document.parse(access.read(reference).text, where=f"login_secret: {reference.where}", username=user)
-    return found.username, found.password, f"login_secret ({reference.where})"
+    text = access.read(reference, afresh=afresh).text
+    return document.parse(text, where=f"{option}: {reference.where}", username=user), reference.where
 
 
 def _token(params: Params, cloud: Cloud | None) -> str:

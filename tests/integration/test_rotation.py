@@ -132,16 +132,22 @@ def test_a_second_login_that_does_not_act_as_the_first_is_never_given_to_readers
     site.settled()
 
 
-def test_a_second_login_gets_in_wherever_the_first_does(site: Site) -> None:
-    """CONNECT is asked of the login itself, before it acts as anybody."""
-    closed = f"closed_{site.number}"
+def closed_to_others(site: Site) -> str:
+    """Make a database that only the login may enter; return its name."""
+    name = f"closed_{site.number}"
     run_in(
         site.server,
         "postgres",
-        f"CREATE DATABASE {closed}",
-        f"REVOKE CONNECT ON DATABASE {closed} FROM PUBLIC",
-        f"GRANT CONNECT ON DATABASE {closed} TO {site.login}",
+        f"CREATE DATABASE {name}",
+        f"REVOKE CONNECT ON DATABASE {name} FROM PUBLIC",
+        f"GRANT CONNECT ON DATABASE {name} TO {site.login}",
     )
+    return name
+
+
+def test_a_second_login_gets_in_wherever_the_first_does(site: Site) -> None:
+    """CONNECT is asked of the login itself, before it acts as anybody."""
+    closed = closed_to_others(site)
     rotated(site, strategy="alternate", admin_secret=ADMIN_SECRET)
     found = site.stored()
     assert found["username"] == site.second
@@ -152,16 +158,9 @@ def test_a_second_login_gets_in_wherever_the_first_does(site: Site) -> None:
 @pytest.mark.parametrize("shape", ["rds"])
 def test_a_second_login_that_may_not_connect_where_readers_do_is_never_given_to_them(site: Site) -> None:
     """Somebody else has made it."""
-    closed, second = f"closed_{site.number}", f"CREATE ROLE {site.second} LOGIN"
+    closed, second = closed_to_others(site), f"CREATE ROLE {site.second} LOGIN"
     act = (f"ALTER ROLE {site.second} SET role = {site.login}", f"GRANT {site.second} TO cloudadmin WITH ADMIN OPTION")
-    run_in(
-        site.server,
-        "postgres",
-        f"CREATE DATABASE {closed}",
-        f"REVOKE CONNECT ON DATABASE {closed} FROM PUBLIC",
-        f"GRANT CONNECT ON DATABASE {closed} TO {site.login}",
-        *(second, f"GRANT {site.login} TO {site.second} WITH INHERIT FALSE, SET TRUE", *act),
-    )
+    run_in(site.server, "postgres", second, f"GRANT {site.login} TO {site.second} WITH INHERIT FALSE, SET TRUE", *act)
     site.put(dbname=closed)
     for _run in range(2):
         said = site.run(strategy="alternate", admin_secret=ADMIN_SECRET)

@@ -191,10 +191,7 @@ def _end(session: Session, fence: Fence, *, may_borrow: Site | None) -> tuple[st
         left, refusals = _terminate_all(session, fence, known, may_borrow=may_borrow)
         if not left and not arriving:
             return refusals
-    return (
-        *refusals,
-        f"sessions have not ended after {PATIENCE:.0f} s",
-    )
+    return (*refusals, f"sessions have not ended after {PATIENCE:.0f} s")
 
 
 def _terminate_all(

@@ -141,7 +141,7 @@ class Ledger:
         return tuple(role for role in self.roles.values() if role.kind is kind)
 
     def is_done(self, grant: Marked) -> bool:
-        """Over, and its sessions are ended, so that it gives nothing; it is there because it can't be dropped."""
+        """It gives nothing, and only waits to be dropped. Until the note, it stands for sessions that may be open."""
         return self.is_over(grant) and not self.members(grant.name) and grant.connection_limit == SESSIONS_ENDED
 
     def is_over(self, grant: Marked) -> bool:

@@ -144,7 +144,7 @@ def _sweep(site: Site, order: Order) -> Swept:
 # --------------------------------------------------------------------------------------------- what is over
 def _end_all(site: Site, order: Order, ledger: Ledger, found: Assessment) -> Ended:
     """In batches, each under the lock and by what the catalog says then. What is only left to drop is for the end."""
-    over = [g for g in found.expired if ledger.members(g.name) or g.connection_limit != SESSIONS_ENDED]
+    over = [grant for grant in found.expired if not ledger.is_done(grant)]
     people = sorted(over, key=lambda grant: grant.fact("login") or grant.name)
     manner = Manner(
         readers=order.readers, cloud=order.cloud, journaled=bool(people) and journal.is_usable(site.session)
@@ -270,7 +270,8 @@ def _clean_up(
 
     What has not ended yet stays, or the next run would not know of it.
     """
-    stays = pending | {grant.fact("login") for grant in ledger.of_kind(RoleKind.GRANT) if _is_unfinished(ledger, grant)}
+    over = (grant for grant in ledger.of_kind(RoleKind.GRANT) if ledger.is_over(grant))
+    stays = pending | {grant.fact("login") for grant in over if not ledger.is_done(grant)}
     due = [role for role in ledger.roles.values() if role.name not in stays and _is_due(ledger, role, order)]
     dropped: list[str] = []
     kept: dict[str, str] = {}
@@ -293,16 +294,11 @@ def _clean_up(
 
 def _is_due(ledger: Ledger, role: Marked, order: Order) -> bool:
     if role.kind is RoleKind.GRANT:
-        return ledger.is_over(role) and not ledger.members(role.name) and not _is_unfinished(ledger, role)
+        return ledger.is_done(role)
     if role.kind is not RoleKind.LOGIN or role.login or ledger.grants_of(role.name, active=False):
         return False
     since = role.valid_until
     return role.fact("grantee") in order.gone or since is None or since + order.cleanup_after <= ledger.now
-
-
-def _is_unfinished(ledger: Ledger, grant: Marked) -> bool:
-    """One without a member stands for sessions and secrets that may be open yet, until the note says that none is."""
-    return ledger.is_over(grant) and grant.connection_limit != SESSIONS_ENDED
 
 
 # --------------------------------------------------------------------------------------------- profiles

@@ -146,27 +146,20 @@ def read_acts_as(session: Session, *, login: str) -> str | None:
     return str(rows[0][0]) if rows else None
 
 
-def read_not_administered(session: Session, roles: c.Sequence[str]) -> list[str]:
-    """Those of the roles on which the login, and the roles whose rights it has, hold no ADMIN OPTION."""
+def read_administered(session: Session, roles: c.Sequence[str]) -> dict[str, bool]:
+    """Whether the login, or a role whose rights it has, holds ADMIN OPTION on each of those roles that there are."""
     query = """
-        SELECT r.rolname::text FROM pg_roles r, pg_roles me
-         WHERE r.rolname = ANY (%(roles)s) AND me.rolname = current_user AND NOT me.rolsuper
-           AND NOT EXISTS (SELECT FROM pg_auth_members m
-                            WHERE m.roleid = r.oid AND m.admin_option AND pg_has_role(m.member, 'USAGE'))
-         ORDER BY 1
+        SELECT r.rolname::text,
+               EXISTS (SELECT FROM pg_auth_members m
+                        WHERE m.roleid = r.oid AND m.admin_option AND pg_has_role(m.member, 'USAGE'))
+          FROM pg_roles r WHERE r.rolname = ANY (%(roles)s) ORDER BY 1
         """
-    return [name for (name,) in session.rows(query, {"roles": list(roles)})] if roles else []
+    return dict(session.rows(query, {"roles": list(roles)})) if roles else {}
 
 
 def read_administers(session: Session, *, role: str) -> bool | None:
-    """Whether the login, or a role whose rights it has, holds ADMIN OPTION on a role; None where there is none."""
-    query = """
-        SELECT EXISTS (SELECT FROM pg_auth_members m
-                        WHERE m.roleid = r.oid AND m.admin_option AND pg_has_role(m.member, 'USAGE'))
-          FROM pg_roles r WHERE r.rolname = %(role)s
-        """
-    rows = session.rows(query, {"role": role})
-    return bool(rows[0][0]) if rows else None
+    """The same of one role; None where there is none."""
+    return read_administered(session, [role]).get(role)
 
 
 def read_databases(session: Session) -> tuple[Database, ...]:

@@ -178,10 +178,11 @@ def connect(login: Login, *, database: str | None = None, read_only: bool = Fals
     return Session(connection=connection, where=login.where)
 
 
-def require_primary(session: Session, *, sources: c.Collection[str] = ()) -> None:
+def require_primary(session: Session, *, sources: c.Collection[str] = (), or_check: bool = True) -> None:
     """Refuse a server that takes no writes: a standby, or one that its platform has set read-only.
 
-    ``sources``: where a setting may come from that does not count, in the words of ``pg_settings``.
+    ``sources``: where a setting may come from that does not count, in the words of ``pg_settings``. ``or_check``: check
+    mode would do.
     """
     query = """
         SELECT pg_is_in_recovery(), setting = 'on' AND source <> ALL (%(sources)s)
@@ -192,7 +193,7 @@ def require_primary(session: Session, *, sources: c.Collection[str] = ()) -> Non
         raise DatabaseRefused(
             "this server is a standby and takes no changes",
             where=session.where,
-            next_step="Give the address of the primary in login_host, or run in check mode",
+            next_step="Give the address of the primary in login_host" + (", or run in check mode" if or_check else ""),
         )
     if read_only:
         raise DatabaseRefused(

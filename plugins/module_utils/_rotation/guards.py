@@ -101,16 +101,6 @@ def require_no_pooler(session: Session) -> None:
         )
 
 
-def require_no_standby(session: Session) -> None:
-    """Not in check mode either: it would say nothing of the primary."""
-    if session.rows("SELECT pg_is_in_recovery()")[0][0]:
-        raise DatabaseRefused(
-            "this server is a standby and takes no changes",
-            where=session.where,
-            next_step="Give the address of the primary in login_host",
-        )
-
-
 def is_of_person(session: Session, user: str, *, active: bool = False) -> bool:
     """Whether `pg_access_grant` has made it; ``active``: and the person has access now, and the password that goes."""
     ledger = read_ledger(session, version=session.connection.info.server_version, roles=[user])

@@ -18,12 +18,13 @@ from ansible_collections.latchkey.postgres.plugins.module_utils._login import (
     LOGIN_ARGUMENTS,
     LOGIN_RULES,
     address_of,
+    credentials_of,
     login_of,
     store_of,
 )
 from ansible_collections.latchkey.postgres.plugins.module_utils._rotation import guards, policy
 from ansible_collections.latchkey.postgres.plugins.module_utils._rotation.values import Strategy
-from ansible_collections.latchkey.postgres.plugins.module_utils._secrets import access, document
+from ansible_collections.latchkey.postgres.plugins.module_utils._secrets import document
 from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values import Reference, locate
 
 if t.TYPE_CHECKING:
@@ -136,11 +137,9 @@ def administrator(params: Params, context: Context) -> Login | None:
     cloud = store_of(params)
     if not params[option] or cloud is None or (option == "login_secret" and params["login_auth"] != "password"):
         return login_of(params, context)
-    reference, address = locate(cloud, params[option]), address_of(params)
-    where = f"{option}: {reference.where}"
-    user = params["login_user"] if option == "login_secret" else None
-    found = document.parse(access.read(reference, afresh=True).text, where=where, username=user)
+    user, address = params["login_user"] if option == "login_secret" else None, address_of(params)
+    found, where = credentials_of(cloud, params[option], option=option, user=user, afresh=True)
     context.hide(found.password)
-    guards.require_of_server(address, found, where=where)
-    source = f"{option} ({reference.where})"
+    guards.require_of_server(address, found, where=f"{option}: {where}")
+    source = f"{option} ({where})"
     return address.identified(found.username, found.password, source=source, database=address.database)

@@ -40,8 +40,8 @@ if t.TYPE_CHECKING:
     from ansible_collections.latchkey.postgres.plugins.module_utils._rotation.setters import Setter
     from ansible_collections.latchkey.postgres.plugins.module_utils._secrets.values import Store, Version
 
-# A login that only reads may well have this default.
-OWN_DEFAULTS = ("user", "database", "database user")
+# A login that only reads may well have this default, and check mode has it of its own.
+OWN_DEFAULTS = ("user", "database", "database user", "client")
 
 
 @dataclass(kw_only=True)
@@ -132,9 +132,8 @@ def begin(order: Order, store: Store, context: Context, administrator: Login | N
             login, session = _let_in(order, store, context, current, refusal=refusal)
             opened.enter_context(session)
         guards.require_no_pooler(session)
-        guards.require_no_standby(session)
+        sessions.require_primary(session, sources=OWN_DEFAULTS, or_check=False)
         if not context.check:
-            sessions.require_primary(session, sources=OWN_DEFAULTS)
             opened.enter_context(only_run(session, lock=ROTATIONS))
         yield Rotation(
             order=order,
