@@ -52,7 +52,8 @@ def assess(ledger: Ledger, *, gone: c.Collection[str] = ()) -> Assessment:
     """``gone``: identities whose access ends now."""
     grants, logins = ledger.of_kind(RoleKind.GRANT), ledger.of_kind(RoleKind.LOGIN)
     over = tuple(g for g in grants if ledger.is_over(g) or g.fact("grantee") in gone)
-    expired = (*over, *(g for g in grants if g not in over and _is_empty(ledger, g)))
+    ending = {grant.name for grant in over}
+    expired = (*over, *(g for g in grants if g.name not in ending and _is_empty(ledger, g)))
     ending = {grant.name for grant in expired}
     left = {u.name: [g for g in ledger.grants_of(u.name) if g.name not in ending] for u in logins}
     covered = {tie.member for grant in over for tie in ledger.members(grant.name)}

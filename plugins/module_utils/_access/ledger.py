@@ -70,7 +70,7 @@ SELECT r.rolname::text, u.rolname::text, u.oid, u.rolcanlogin, g.rolname::text, 
 # Named as our grants are, without our mark: nothing ends them.
 UNMARKED = """
 SELECT r.rolname::text FROM pg_roles r
- WHERE r.rolname ~ %(grant)s AND (%(names)s::text[] IS NULL OR r.rolname = ANY (%(names)s))
+ WHERE r.rolname ~ %(grant)s AND (%(names)s::text[] IS NULL OR r.rolname::text IN (SELECT unnest(%(names)s::text[])))
    AND NOT EXISTS (SELECT FROM pg_auth_members m JOIN pg_roles k ON k.oid = m.roleid
                     WHERE k.rolname = %(marker)s AND m.member = r.oid AND NOT m.admin_option)
  ORDER BY 1
